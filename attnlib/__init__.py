@@ -1,0 +1,85 @@
+"""attnlib shows where a transformer looks, and says so in words bound to numbers.
+
+This module is the front door: the public names below are loaded when they are first used, so that
+``import attnlib`` stays fast and imports no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "load_model": "attnlib.models",
+    "LoadedModel": "attnlib.models",
+    "MODELS": "attnlib.models",
+    "capturing": "attnlib.hooks",
+    "capture": "attnlib.hooks",
+    "AttentionRecord": "attnlib.record",
+    "LayerAttention": "attnlib.record",
+    "Relevance": "attnlib.record",
+    "Provenance": "attnlib.record",
+    "TokenLayout": "attnlib.layout",
+    "explain": "attnlib.methods",
+    "METHODS": "attnlib.methods",
+    "Picture": "attnlib.picture",
+    "load_picture": "attnlib.picture",
+    "Bands": "attnlib.bands",
+    "band_map": "attnlib.bands",
+    "Region": "attnlib.regions",
+    "Regions": "attnlib.regions",
+    "find_regions": "attnlib.finders",
+    "compare": "attnlib.evaluate",
+    "Comparison": "attnlib.evaluate",
+    "interpret": "attnlib.interpretation",
+    "Interpretation": "attnlib.interpretation",
+    "overlay": "attnlib.viz",
+    "explore": "attnlib.widgets",
+    "run_report": "attnlib.report",
+    "AttnlibError": "attnlib.errors",
+    "NeedsError": "attnlib.errors",
+}
+
+__all__ = sorted([*_HOME, "__version__"])
+
+if TYPE_CHECKING:
+    from attnlib.bands import Bands as Bands
+    from attnlib.bands import band_map as band_map
+    from attnlib.errors import AttnlibError as AttnlibError
+    from attnlib.errors import NeedsError as NeedsError
+    from attnlib.evaluate import Comparison as Comparison
+    from attnlib.evaluate import compare as compare
+    from attnlib.finders import find_regions as find_regions
+    from attnlib.hooks import capture as capture
+    from attnlib.hooks import capturing as capturing
+    from attnlib.interpretation import Interpretation as Interpretation
+    from attnlib.interpretation import interpret as interpret
+    from attnlib.layout import TokenLayout as TokenLayout
+    from attnlib.methods import METHODS as METHODS
+    from attnlib.methods import explain as explain
+    from attnlib.models import MODELS as MODELS
+    from attnlib.models import LoadedModel as LoadedModel
+    from attnlib.models import load_model as load_model
+    from attnlib.picture import Picture as Picture
+    from attnlib.picture import load_picture as load_picture
+    from attnlib.record import AttentionRecord as AttentionRecord
+    from attnlib.record import LayerAttention as LayerAttention
+    from attnlib.record import Provenance as Provenance
+    from attnlib.record import Relevance as Relevance
+    from attnlib.regions import Region as Region
+    from attnlib.regions import Regions as Regions
+    from attnlib.report import run_report as run_report
+    from attnlib.viz import overlay as overlay
+    from attnlib.widgets import explore as explore
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'attnlib' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,6 @@
+"""Capture: the only room that registers hooks, enters function modes or calls autograd."""
+
+from attnlib.hooks.capture import capture as capture
+from attnlib.hooks.capturing import capturing as capturing
+
+__all__ = ["capture", "capturing"]

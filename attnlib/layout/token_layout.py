@@ -1,0 +1,212 @@
+"""TokenLayout: which token is which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from attnlib.errors import InputError, LayoutError
+
+__all__ = ["TokenLayout"]
+
+_ONE_PREFIX = ("class",)
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Where the tokens of one stream stand: prefix tokens, patches on a grid, text.
+
+    Tokens are numbered as the model numbers them: prefix tokens first, then the patches row by row,
+    then whatever follows. In a vision-language sequence the image may stand anywhere: give its
+    range as ``spans={"image": (start, stop)}``.
+
+    Parameters
+    ----------
+    grid : (height, width) in patches, or None for a stream without an image.
+    patch_size : pixels of the model input that one patch covers, (height, width) or one number.
+    prefix_tokens : names of the tokens before the patches, such as ``("class", "register 1")``; a
+        number stands for that many unnamed ones (the first is called "class").
+    readout : the tokens whose final state the model's head reads: token indices (prefix counted), or
+        "patches" when it pools over the patches or reads each of them.
+    tokens : one label per token, for text; None for images.
+    spans : named ranges (start, stop) of tokens, such as ``{"image": (5, 581)}``.
+
+    Raises
+    ------
+    InputError
+        If the numbers contradict one another.
+    """
+
+    grid: tuple[int, int] | None
+    patch_size: tuple[int, int] | None
+    prefix_tokens: tuple[str, ...]
+    readout: tuple[int, ...] | str
+    tokens: tuple[str, ...] | None
+    spans: Mapping[str, tuple[int, int]]
+    notes: tuple[str, ...] = field(default=())
+
+    def __init__(
+        self,
+        grid: Sequence[int] | None,
+        patch_size: int | Sequence[int] | None = None,
+        prefix_tokens: int | Sequence[str] = (),
+        readout: int | Sequence[int] | str = "patches",
+        tokens: Sequence[str] | None = None,
+        spans: Mapping[str, tuple[int, int]] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        put = object.__setattr__
+        put(self, "grid", None if grid is None else _pair(grid, "grid"))
+        put(self, "patch_size", None if patch_size is None else _pair(patch_size, "patch_size"))
+        put(self, "prefix_tokens", _names(prefix_tokens))
+        put(self, "tokens", None if tokens is None else tuple(tokens))
+        put(self, "spans", {k: (int(a), int(b)) for k, (a, b) in dict(spans or {}).items()})
+        put(self, "notes", tuple(notes))
+        put(self, "readout", _readout(readout))
+        self._check()
+
+    def _check(self) -> None:
+        if self.grid is None and self.tokens is None:
+            raise InputError("a TokenLayout needs a grid (images) or tokens (text); both are None")
+        if "image" in self.spans and self.grid is not None:
+            start, stop = self.spans["image"]
+            if stop - start != self.num_patches:
+                raise InputError(
+                    f"the span 'image' holds {stop - start} tokens, but a grid of "
+                    f"{self.grid[0]}x{self.grid[1]} has {self.num_patches} patches"
+                )
+        if isinstance(self.readout, tuple):
+            outside = [i for i in self.readout if not 0 <= i < self.num_tokens]
+            if outside:
+                raise InputError(f"readout {outside} is outside the {self.num_tokens} tokens of the layout")
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Number of tokens before the patches."""
+        return len(self.prefix_tokens)
+
+    @property
+    def num_patches(self) -> int:
+        """Number of patches on the grid; 0 without an image."""
+        return 0 if self.grid is None else self.grid[0] * self.grid[1]
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens in the sequence."""
+        if self.tokens is not None:
+            return len(self.tokens)
+        stops = [stop for _, stop in self.spans.values()]
+        return max([self.num_prefix_tokens + self.num_patches, *stops])
+
+    @property
+    def patch_start(self) -> int:
+        """Index of the first patch token."""
+        return self.spans["image"][0] if "image" in self.spans else self.num_prefix_tokens
+
+    @property
+    def patch_slice(self) -> slice:
+        """The patch tokens, as a slice of the token axis.
+
+        Raises
+        ------
+        LayoutError
+            If the stream has no image.
+        """
+        if self.grid is None:
+            raise LayoutError("this stream has no patch grid: it is a text stream")
+        return slice(self.patch_start, self.patch_start + self.num_patches)
+
+    @property
+    def readout_indices(self) -> tuple[int, ...]:
+        """Token indices that the model's head reads."""
+        if isinstance(self.readout, tuple):
+            return self.readout
+        return tuple(range(self.num_tokens))[self.patch_slice]
+
+    def token_index(self, row: int, column: int) -> int:
+        """Return the token index of the patch at ``row``, ``column`` (negative counts from the end)."""
+        if self.grid is None:
+            raise LayoutError("this stream has no patch grid: give a token index instead")
+        height, width = self.grid
+        if not (-height <= row < height and -width <= column < width):
+            raise InputError(f"patch ({row}, {column}) is outside the grid of {height}x{width}")
+        return self.patch_start + (row % height) * width + column % width
+
+    def patch_position(self, index: int) -> tuple[int, int] | None:
+        """Return (row, column) of a token, or None if the token is not a patch."""
+        if self.grid is None or not 0 <= index - self.patch_start < self.num_patches:
+            return None
+        return divmod(index - self.patch_start, self.grid[1])
+
+    def label(self, index: int) -> str:
+        """Name a token: its text, its prefix name, or "patch (row, column)"."""
+        position = self.patch_position(index)
+        if position is not None:
+            return f"patch {position}"
+        if self.tokens is not None and 0 <= index < len(self.tokens):
+            return self.tokens[index]
+        if 0 <= index < self.num_prefix_tokens:
+            return self.prefix_tokens[index]
+        return f"token {index}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the layout as plain JSON-ready values."""
+        return {
+            "grid": None if self.grid is None else list(self.grid),
+            "patch_size": None if self.patch_size is None else list(self.patch_size),
+            "prefix_tokens": list(self.prefix_tokens),
+            "readout": self.readout if isinstance(self.readout, str) else list(self.readout),
+            "tokens": None if self.tokens is None else list(self.tokens),
+            "spans": {name: list(span) for name, span in self.spans.items()},
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TokenLayout:
+        """Rebuild a layout from :meth:`to_dict`."""
+        return cls(**dict(values))
+
+    def __str__(self) -> str:
+        parts = []
+        if self.grid is not None:
+            size = f" of {self.patch_size[0]}x{self.patch_size[1]} px" if self.patch_size else ""
+            parts.append(
+                f"{self.grid[0]}x{self.grid[1]} patches{size} (tokens "
+                f"{self.patch_start}-{self.patch_start + self.num_patches - 1})"
+            )
+        if self.prefix_tokens:
+            parts.append(f"prefix: {', '.join(self.prefix_tokens)}")
+        if self.tokens is not None:
+            parts.append(f"{len(self.tokens)} tokens")
+        parts += [f"{name}: tokens {a}-{b - 1}" for name, (a, b) in self.spans.items()]
+        read = self.readout if isinstance(self.readout, str) else ", ".join(map(self.label, self.readout))
+        parts.append(f"the head reads: {read}")
+        return "; ".join([*parts, *self.notes])
+
+
+def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(int(v) for v in value)
+    if len(pair) != 2 or min(pair) < 1:
+        raise InputError(f"{name} must be (height, width) of at least 1, got {value!r}")
+    return pair[0], pair[1]
+
+
+def _names(value: int | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(value, int):
+        if value < 0:
+            raise InputError(f"prefix_tokens cannot be negative, got {value}")
+        return _ONE_PREFIX[:value] + tuple(f"prefix {i}" for i in range(2, value + 1))
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _readout(value: int | Sequence[int] | str) -> tuple[int, ...] | str:
+    if isinstance(value, str):
+        if value != "patches":
+            raise InputError(f"readout must be token indices or 'patches', got {value!r}")
+        return value
+    if isinstance(value, int):
+        return (value,)
+    if not value:
+        raise InputError("readout is empty: give the token indices the head reads, or 'patches'")
+    return tuple(int(i) for i in value)

@@ -1,0 +1,19 @@
+"""What a forward pass left behind (AttentionRecord) and what a method made of it (Relevance)."""
+
+from attnlib.record.attention import AttentionRecord as AttentionRecord
+from attnlib.record.attention import LayerAttention as LayerAttention
+from attnlib.record.provenance import Provenance as Provenance
+from attnlib.record.relevance import Relevance as Relevance
+from attnlib.record.sources import AttentionSource as AttentionSource
+from attnlib.record.sources import GivenAttention as GivenAttention
+from attnlib.record.sources import ProjectedAttention as ProjectedAttention
+
+__all__ = [
+    "AttentionRecord",
+    "AttentionSource",
+    "GivenAttention",
+    "LayerAttention",
+    "ProjectedAttention",
+    "Provenance",
+    "Relevance",
+]

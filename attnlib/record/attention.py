@@ -1,0 +1,363 @@
+"""AttentionRecord: every attention call of a forward pass, as dead data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from attnlib.errors import InputError, LayoutError, NeedsError
+from attnlib.layout import TokenLayout
+from attnlib.picture import View
+from attnlib.record.provenance import Provenance
+from attnlib.record.sources import AttentionSource, GivenAttention
+
+__all__ = ["AttentionRecord", "LayerAttention"]
+
+
+@dataclass(eq=False, repr=False)
+class LayerAttention:
+    """One attention call: who it belongs to, and its weights on demand.
+
+    Parameters
+    ----------
+    name : module path that made the call, such as "vit.layers.3.attention".
+    index : position in call order within its stream; stays the same after :meth:`AttentionRecord.select`.
+    kind : "self", "cross" or "pool" (a learned query that reads the tokens).
+    stream : "vision", "text", "encoder", "decoder" ...
+    source : what computes the weights.
+    query_layout, key_layout : layouts of the two token axes, where known.
+    heads : original indices of the heads that were kept; None = all.
+    queries : original indices of the query rows that were kept; None = all.
+    step : generation step, for calls inside ``generate``; None otherwise.
+    internals : what norm-based methods need, if it was captured.
+    """
+
+    name: str
+    index: int
+    kind: str
+    source: AttentionSource
+    stream: str = "tokens"
+    query_layout: TokenLayout | None = None
+    key_layout: TokenLayout | None = None
+    heads: tuple[int, ...] | None = None
+    queries: tuple[int, ...] | None = None
+    total_heads: int | None = None
+    total_queries: int | None = None
+    step: int | None = None
+    internals: Any = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def batch_size(self) -> int:
+        """Number of items in the batch."""
+        return self.source.shape[0]
+
+    @property
+    def num_heads(self) -> int:
+        """Number of heads of the layer (kept or not)."""
+        return self.total_heads or self.source.shape[1]
+
+    @property
+    def num_queries(self) -> int:
+        """Number of query rows of the layer (kept or not)."""
+        return self.total_queries or self.source.shape[2]
+
+    @property
+    def num_keys(self) -> int:
+        """Number of keys."""
+        return self.source.shape[3]
+
+    def weights(
+        self,
+        *,
+        heads: int | Sequence[int] | None = None,
+        queries: int | slice | Sequence[int] | None = None,
+    ) -> Float[Tensor, "batch head query key"]:
+        """Compute post-softmax attention weights: row = query (receives), column = key (gives).
+
+        Parameters
+        ----------
+        heads : original head indices; None = all that were kept.
+        queries : original query rows, an index, a list or a slice; None = all that were kept.
+
+        Returns
+        -------
+        float32, or the model's dtype if wider. Rows sum to 1, except fully masked rows (0) and
+        attention sinks (below 1); both are in ``notes``.
+
+        Raises
+        ------
+        InputError
+            If a selection is empty, outside the layer, or was not captured.
+        """
+        return self.source.weights(*self._stored(heads, queries))
+
+    def gradients(
+        self,
+        *,
+        heads: int | Sequence[int] | None = None,
+        queries: int | slice | Sequence[int] | None = None,
+    ) -> Float[Tensor, "batch head query key"]:
+        """Compute d score / d weights, from the gradient at the output of the call: dO V^T.
+
+        Parameters
+        ----------
+        heads, queries : as for :meth:`weights`.
+
+        Raises
+        ------
+        NeedsError
+            If the record was captured without a target.
+        """
+        return self.source.gradients(*self._stored(heads, queries))
+
+    def values(self, *, heads: int | Sequence[int] | None = None) -> Float[Tensor, "batch head key dim"]:
+        """Return the value vectors, one set per query head."""
+        return self.source.values(self._stored(heads, None)[0])
+
+    def _stored(
+        self, heads: int | Sequence[int] | None, queries: int | slice | Sequence[int] | None
+    ) -> tuple[slice | list[int], slice | list[int]]:
+        return (
+            _positions(heads, self.num_heads, self.heads, f"heads of {self.name}"),
+            _positions(queries, self.num_queries, self.queries, f"queries of {self.name}"),
+        )
+
+    def __repr__(self) -> str:
+        batch, heads, queries, keys = self.source.shape
+        return (
+            f"LayerAttention({self.stream} {self.index}, {self.kind}, {self.name!r}, batch {batch}, "
+            f"{heads} heads, {queries}x{keys}, from {self.source.kind_of_source})"
+        )
+
+
+@dataclass(eq=False, repr=False)
+class AttentionRecord:
+    """All attention calls of a forward pass, in call order.
+
+    Parameters
+    ----------
+    layers : the calls.
+    layouts : stream name -> layout of its tokens, for the streams whose layout is known.
+    output : what the model returned.
+    provenance : where this came from.
+    views : one per item: which part of each picture the model saw.
+    seen : stream name -> True for real tokens, False for padding, [batch, key].
+    layout_problem : why the layout is not known, for the error message.
+    on_differentiate, on_rerun : what acts on the model; put here by the capture.
+    """
+
+    layers: tuple[LayerAttention, ...] = ()
+    layouts: Mapping[str, TokenLayout] = field(default_factory=dict)
+    output: Any = None
+    provenance: Provenance = field(default_factory=Provenance)
+    views: tuple[View, ...] = ()
+    seen: Mapping[str, Tensor] = field(default_factory=dict)
+    layout_problem: str | None = None
+    on_differentiate: Callable[[AttentionRecord, Tensor], None] | None = None
+    on_rerun: Callable[..., Any] | None = None
+
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Sequence[Tensor] | Tensor,
+        *,
+        gradients: Sequence[Tensor] | Tensor | None = None,
+        layout: TokenLayout | None = None,
+    ) -> AttentionRecord:
+        """Wrap attention matrices that exist already, unchanged.
+
+        Parameters
+        ----------
+        weights : one tensor [batch, head, query, key] per layer, first layer first.
+        gradients : d score / d weights, the same shapes.
+        layout : which token is which; a text layout with numbered tokens if omitted.
+
+        Raises
+        ------
+        InputError
+            If there is no layer, or a tensor has another shape than the contract's.
+        """
+        stack = list(weights)
+        slopes = [None] * len(stack) if gradients is None else list(gradients)
+        if not stack:
+            raise InputError("from_weights got no layer: give one [batch, head, query, key] per layer")
+        if len(slopes) != len(stack):
+            raise InputError(f"{len(stack)} layers of weights but {len(slopes)} of gradients")
+        layers = []
+        for index, (one, slope) in enumerate(zip(stack, slopes, strict=True)):
+            if one.dim() != 4 or not one.is_floating_point():
+                raise InputError(
+                    f"weights of layer {index} must be floating [batch, head, query, key], "
+                    f"got {one.dtype} {list(one.shape)}"
+                )
+            if slope is not None and slope.shape != one.shape:
+                raise InputError(
+                    f"gradients of layer {index} have shape {list(slope.shape)}, "
+                    f"its weights {list(one.shape)}"
+                )
+            kind = "self" if one.shape[2] == one.shape[3] else "cross"
+            source = GivenAttention(one, slope)
+            layers.append(
+                LayerAttention(f"layer {index}", index, kind, source, key_layout=layout, query_layout=layout)
+            )
+        if layout is None:
+            layout = TokenLayout(None, tokens=[f"token {i}" for i in range(stack[0].shape[-1])], readout=(0,))
+            layers = [replace(one, key_layout=layout, query_layout=layout) for one in layers]
+        elif layout.num_tokens != stack[0].shape[-1]:
+            raise InputError(
+                f"the layout has {layout.num_tokens} tokens, the weights {stack[0].shape[-1]} keys"
+            )
+        return cls(tuple(layers), {"tokens": layout})
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams, in order of appearance."""
+        return tuple(dict.fromkeys(layer.stream for layer in self.layers))
+
+    @property
+    def layout(self) -> TokenLayout:
+        """The layout of the one stream in this record.
+
+        Raises
+        ------
+        LayoutError
+            If several streams are present and none was selected, or the layout is not known.
+        """
+        if len(self.streams) > 1:
+            raise LayoutError(
+                f"this record holds the streams {', '.join(self.streams)}: "
+                "select one with record.select(stream=...)"
+            )
+        name = self.streams[0] if self.streams else "tokens"
+        if name not in self.layouts:
+            raise LayoutError(
+                self.layout_problem
+                or f"the layout of the stream {name!r} is not known: give one with "
+                "record.with_layout(TokenLayout(...))"
+            )
+        return self.layouts[name]
+
+    def with_layout(self, layout: TokenLayout) -> AttentionRecord:
+        """Return the same record with a layout given by hand for its one stream."""
+        name = self.streams[0]
+        if len(self.streams) > 1:
+            raise LayoutError(f"select one stream of {', '.join(self.streams)} first")
+        for layer in self.layers:
+            if layer.kind == "self" and layer.num_keys != layout.num_tokens:
+                raise InputError(
+                    f"{layer.name} has {layer.num_keys} keys, the layout {layout.num_tokens} tokens"
+                )
+        layers = tuple(replace(one, query_layout=layout, key_layout=layout) for one in self.layers)
+        return replace(self, layers=layers, layouts={**self.layouts, name: layout})
+
+    def select(
+        self,
+        *,
+        layers: int | Sequence[int] | None = None,
+        kind: str | None = None,
+        stream: str | None = None,
+    ) -> AttentionRecord:
+        """Keep some of the calls.
+
+        Parameters
+        ----------
+        layers : values of ``LayerAttention.index``; negative counts from the end of each stream.
+        kind : "self", "cross" or "pool".
+        stream : "vision", "text", "encoder", "decoder" ...
+
+        Raises
+        ------
+        InputError
+            If nothing is selected, or a layer does not exist.
+        """
+        kept = [
+            layer for layer in self.layers if kind in (None, layer.kind) and stream in (None, layer.stream)
+        ]
+        if not kept:
+            have = sorted({(layer.stream, layer.kind) for layer in self.layers})
+            raise InputError(
+                f"no attention call has kind={kind!r} and stream={stream!r}; this record holds "
+                + ", ".join(f"{s}/{k}" for s, k in have)
+            )
+        if layers is not None:
+            kept = _by_index(kept, layers)
+        return replace(self, layers=tuple(kept))
+
+    def differentiate(self, score: Tensor) -> AttentionRecord:
+        """Run one backward pass from a scalar, so that ``LayerAttention.gradients`` works.
+
+        Parameters
+        ----------
+        score : what to differentiate; summed if it has one value per item.
+
+        Raises
+        ------
+        NeedsError
+            If the record was not captured with ``gradients=True``.
+        """
+        if self.on_differentiate is None:
+            raise NeedsError("this record kept no graph: capture it with capturing(model, gradients=True)")
+        self.on_differentiate(self, score)
+        return self
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{s} {k}" for s, k in dict.fromkeys((x.stream, x.kind) for x in self.layers))
+        return f"AttentionRecord({len(self.layers)} calls: {kinds or 'none'}; {self.provenance.model})"
+
+
+def _positions(
+    wanted: int | slice | Sequence[int] | None,
+    total: int,
+    kept: tuple[int, ...] | None,
+    what: str,
+) -> slice | list[int]:
+    """Turn original indices into positions of what was kept."""
+    if wanted is None:
+        return slice(None)
+    if isinstance(wanted, slice):
+        if kept is None:
+            if len(range(total)[wanted]) == 0:
+                raise InputError(f"empty selection of {what}: None means all")
+            return wanted
+        wanted = range(total)[wanted]
+    if isinstance(wanted, Tensor):
+        wanted = [int(i) for i in wanted.flatten()]
+    chosen = [wanted] if isinstance(wanted, int) else [int(i) for i in wanted]
+    if not chosen:
+        raise InputError(f"empty selection of {what}: None means all")
+    outside = [i for i in chosen if not -total <= i < total]
+    if outside:
+        raise InputError(f"{outside} is outside the {total} {what}")
+    original = [i % total for i in chosen]
+    if kept is None:
+        return original
+    missing = [i for i in original if i not in kept]
+    if missing:
+        raise InputError(f"{missing} of the {what} was not captured; kept: {list(kept)}")
+    return [kept.index(i) for i in original]
+
+
+def _by_index(kept: list[LayerAttention], layers: int | Sequence[int]) -> list[LayerAttention]:
+    wanted = [layers] if isinstance(layers, int) else [int(i) for i in layers]
+    if not wanted:
+        raise InputError("empty selection of layers: None means all")
+    chosen: list[LayerAttention] = []
+    for stream in dict.fromkeys(layer.stream for layer in kept):
+        own = [layer for layer in kept if layer.stream == stream]
+        by_index = {layer.index: layer for layer in own}
+        highest = max(by_index)
+        for i in wanted:
+            index = i if i >= 0 else highest + 1 + i
+            if index not in by_index:
+                raise InputError(f"no layer {i} in the {stream} stream; it has {sorted(by_index)}")
+            chosen.append(by_index[index])
+    order = {id(layer): place for place, layer in enumerate(kept)}
+    return sorted({id(x): x for x in chosen}.values(), key=lambda layer: order[id(layer)])

@@ -1,0 +1,189 @@
+"""Where attention weights come from: kept projections, or matrices that were given.
+
+A source holds what one attention call left behind and computes any part of its weights on demand.
+Indices are positions in what the source holds; LayerAttention translates the original ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attnlib.errors import NeedsError
+
+__all__ = ["AttentionSource", "GivenAttention", "ProjectedAttention", "wide"]
+
+Index = slice | list[int]
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return float32, or ``dtype`` if it is wider."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+@runtime_checkable
+class AttentionSource(Protocol):
+    """One attention call, from which any part of its weights can be computed."""
+
+    kind_of_source: str
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(batch, heads, queries, keys)."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept alive by this source."""
+        ...
+
+    def weights(self, heads: Index, queries: Index) -> Float[Tensor, "batch head query key"]:
+        """Return the post-softmax weights of some heads and query rows."""
+        ...
+
+    def gradients(self, heads: Index, queries: Index) -> Float[Tensor, "batch head query key"]:
+        """Return d score / d weights of some heads and query rows."""
+        ...
+
+    def values(self, heads: Index) -> Float[Tensor, "batch head key dim"]:
+        """Return the value vectors, one set per query head."""
+        ...
+
+
+@dataclass(eq=False, repr=False)
+class GivenAttention:
+    """Weights (and gradients) that exist as matrices: given by hand, or kept by an eager model."""
+
+    attention: Float[Tensor, "batch head query key"]
+    gradient: Float[Tensor, "batch head query key"] | None = None
+    value: Float[Tensor, "batch head key dim"] | None = None
+    kind_of_source: str = "given"
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(batch, heads, queries, keys)."""
+        return tuple(self.attention.shape)  # type: ignore[return-value]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept alive by this source."""
+        held = (self.attention, self.gradient, self.value)
+        return sum(t.numel() * t.element_size() for t in held if t is not None)
+
+    def weights(self, heads: Index, queries: Index) -> Float[Tensor, "batch head query key"]:
+        """Return the weights as they were given."""
+        part = self.attention[:, heads][:, :, queries]
+        return part.to(wide(part.dtype))
+
+    def gradients(self, heads: Index, queries: Index) -> Float[Tensor, "batch head query key"]:
+        """Return the gradients as they were given."""
+        if self.gradient is None:
+            raise NeedsError("this record holds no gradients: pass gradients= to from_weights")
+        part = self.gradient[:, heads][:, :, queries]
+        return part.to(wide(part.dtype))
+
+    def values(self, heads: Index) -> Float[Tensor, "batch head key dim"]:
+        """Return the value vectors."""
+        if self.value is None:
+            raise NeedsError("this record holds no value vectors: capture the model itself")
+        return self.value[:, heads]
+
+
+@dataclass(eq=False, repr=False)
+class ProjectedAttention:
+    r"""The projected query, key and value of one call; weights are computed when asked for.
+
+    .. math:: A = \mathrm{softmax}(s\,QK^\top + \mathrm{mask}), \qquad
+              \partial\,\mathrm{score}/\partial A = \partial O\,V^\top
+
+    Parameters
+    ----------
+    query, key, value : projections; fewer key/value heads than query heads mean grouped queries.
+    mask : boolean (True = may attend) or additive, broadcastable to [batch, head, query, key].
+    is_causal : query i sees keys 0..i.
+    scale : factor on the dot products.
+    output_gradient : gradient of the score at the output of the call, once it is known.
+    """
+
+    query: Float[Tensor, "batch head query dim"]
+    key: Float[Tensor, "batch kv_head key dim"]
+    value: Float[Tensor, "batch kv_head key value_dim"]
+    mask: Tensor | None = None
+    is_causal: bool = False
+    scale: float = 1.0
+    output_gradient: Tensor | None = None
+    kind_of_source: str = "sdpa"
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(batch, heads, queries, keys)."""
+        batch, heads, queries, _ = self.query.shape
+        return batch, heads, queries, self.key.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept alive by this source."""
+        held = (self.query, self.key, self.value, self.mask, self.output_gradient)
+        return sum(t.numel() * t.element_size() for t in held if t is not None)
+
+    def weights(self, heads: Index, queries: Index) -> Float[Tensor, "batch head query key"]:
+        """Return softmax rows of some heads; fully masked rows are 0."""
+        dtype = wide(self.query.dtype)
+        query = self.query[:, heads][:, :, queries].to(dtype)
+        key = self._per_head(self.key, heads).to(dtype)
+        scores = torch.matmul(query * self.scale, key.transpose(-1, -2))
+        allowed = self._masked(scores, heads, queries)
+        weights = torch.softmax(scores, dim=-1)
+        return weights if allowed is None else torch.where(allowed, weights, 0.0)
+
+    def gradients(self, heads: Index, queries: Index) -> Float[Tensor, "batch head query key"]:
+        """Return dO V^T of some heads and query rows."""
+        if self.output_gradient is None:
+            raise NeedsError(
+                "this record holds no gradients: use capture(..., target=...), or "
+                "capturing(..., gradients=True) and then record.differentiate(score)"
+            )
+        dtype = wide(self.query.dtype)
+        given = self.output_gradient[:, heads][:, :, queries].to(dtype)
+        return torch.matmul(given, self._per_head(self.value, heads).to(dtype).transpose(-1, -2))
+
+    def values(self, heads: Index) -> Float[Tensor, "batch head key dim"]:
+        """Return the value vectors, repeated for grouped queries."""
+        return self._per_head(self.value, heads)
+
+    def _per_head(self, tensor: Tensor, heads: Index) -> Tensor:
+        """Return the key or value heads that serve ``heads``."""
+        groups = self.query.shape[1] // tensor.shape[1]
+        if groups == 1:
+            return tensor[:, heads]
+        wanted = range(self.query.shape[1])[heads] if isinstance(heads, slice) else heads
+        return tensor[:, [head // groups for head in wanted]]
+
+    def _masked(self, scores: Tensor, heads: Index, queries: Index) -> Tensor | None:
+        """Apply the mask to ``scores`` in place; return which rows see anything, if any row might not."""
+        _, num_heads, num_queries, num_keys = self.shape
+        blocked = None
+        if self.is_causal:
+            rows = torch.arange(num_queries, device=scores.device)[queries]
+            columns = torch.arange(num_keys, device=scores.device)
+            blocked = columns[None, :] > rows[:, None]
+            scores.masked_fill_(blocked, -torch.inf)
+        if self.mask is None:
+            return None
+        mask = self.mask
+        while mask.dim() < 4:
+            mask = mask.unsqueeze(0)
+        if mask.shape[1] == num_heads and num_heads > 1:
+            mask = mask[:, heads]
+        if mask.shape[2] == num_queries and num_queries > 1:
+            mask = mask[:, :, queries]
+        if mask.dtype == torch.bool:
+            scores.masked_fill_(~mask, -torch.inf)
+        else:
+            scores += mask.to(scores.dtype)
+        seen = scores > torch.finfo(scores.dtype).min / 2
+        return seen.any(dim=-1, keepdim=True)
