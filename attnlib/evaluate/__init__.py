@@ -1,1 +1,1 @@
-
+"""Evidence beside the maps: comparison, perturbation, localisation, randomisation, artifacts."""

@@ -1,1 +1,1 @@
-
+"""What a map says, in words bound to numbers."""

@@ -1,1 +1,1 @@
-
+"""Attribution methods: the registry, the propagation engine, one file a paper."""

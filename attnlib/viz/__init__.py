@@ -1,1 +1,1 @@
-
+"""Figures: finished values in, a figure out."""

@@ -1,1 +1,1 @@
-
+"""Explorers for JupyterLab and the viewer that also works without a kernel."""
