@@ -5,7 +5,9 @@ This module is the front door: the public names below are loaded when they are f
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+
+# Type checkers read this as typing.TYPE_CHECKING, whose import would be most of the start-up time.
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 
@@ -73,7 +75,7 @@ if TYPE_CHECKING:
     from attnlib.widgets import explore as explore
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'attnlib' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)
