@@ -28,7 +28,7 @@ class TokenLayout:
     prefix_tokens : names of the tokens before the patches, such as ``("class", "register 1")``; a
         number stands for that many unnamed ones (the first is called "class").
     readout : the tokens whose final state the model's head reads: token indices (prefix counted), or
-        "patches" when it pools over the patches or reads each of them.
+        "patches" when it pools over the patches or reads each of them; None if it is not known.
     tokens : one label per token, for text; None for images.
     spans : named ranges (start, stop) of tokens, such as ``{"image": (5, 581)}``.
 
@@ -41,7 +41,7 @@ class TokenLayout:
     grid: tuple[int, int] | None
     patch_size: tuple[int, int] | None
     prefix_tokens: tuple[str, ...]
-    readout: tuple[int, ...] | str
+    readout: tuple[int, ...] | str | None
     tokens: tuple[str, ...] | None
     spans: Mapping[str, tuple[int, int]]
     notes: tuple[str, ...] = field(default=())
@@ -51,7 +51,7 @@ class TokenLayout:
         grid: Sequence[int] | None,
         patch_size: int | Sequence[int] | None = None,
         prefix_tokens: int | Sequence[str] = (),
-        readout: int | Sequence[int] | str = "patches",
+        readout: int | Sequence[int] | str | None = None,
         tokens: Sequence[str] | None = None,
         spans: Mapping[str, tuple[int, int]] | None = None,
         notes: Sequence[str] = (),
@@ -119,7 +119,18 @@ class TokenLayout:
 
     @property
     def readout_indices(self) -> tuple[int, ...]:
-        """Token indices that the model's head reads."""
+        """Token indices that the model's head reads.
+
+        Raises
+        ------
+        LayoutError
+            If the layout does not say.
+        """
+        if self.readout is None:
+            raise LayoutError(
+                "which tokens the head reads is not known: give query= (a token index, a (row, column) "
+                "patch, 'mean' or 'all'), or a layout with readout="
+            )
         if isinstance(self.readout, tuple):
             return self.readout
         return tuple(range(self.num_tokens))[self.patch_slice]
@@ -156,7 +167,7 @@ class TokenLayout:
             "grid": None if self.grid is None else list(self.grid),
             "patch_size": None if self.patch_size is None else list(self.patch_size),
             "prefix_tokens": list(self.prefix_tokens),
-            "readout": self.readout if isinstance(self.readout, str) else list(self.readout),
+            "readout": list(self.readout) if isinstance(self.readout, tuple) else self.readout,
             "tokens": None if self.tokens is None else list(self.tokens),
             "spans": {name: list(span) for name, span in self.spans.items()},
             "notes": list(self.notes),
@@ -180,7 +191,9 @@ class TokenLayout:
         if self.tokens is not None:
             parts.append(f"{len(self.tokens)} tokens")
         parts += [f"{name}: tokens {a}-{b - 1}" for name, (a, b) in self.spans.items()]
-        read = self.readout if isinstance(self.readout, str) else ", ".join(map(self.label, self.readout))
+        read = self.readout or "not known"
+        if isinstance(read, tuple):
+            read = ", ".join(map(self.label, read))
         parts.append(f"the head reads: {read}")
         return "; ".join([*parts, *self.notes])
 
@@ -200,7 +213,9 @@ def _names(value: int | Sequence[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def _readout(value: int | Sequence[int] | str) -> tuple[int, ...] | str:
+def _readout(value: int | Sequence[int] | str | None) -> tuple[int, ...] | str | None:
+    if value is None:
+        return None
     if isinstance(value, str):
         if value != "patches":
             raise InputError(f"readout must be token indices or 'patches', got {value!r}")
