@@ -206,7 +206,7 @@ class AttentionRecord:
                 LayerAttention(f"layer {index}", index, kind, source, key_layout=layout, query_layout=layout)
             )
         if layout is None:
-            layout = TokenLayout(None, tokens=[f"token {i}" for i in range(stack[0].shape[-1])], readout=(0,))
+            layout = TokenLayout(None, tokens=[f"token {i}" for i in range(stack[0].shape[-1])])
             layers = [replace(one, key_layout=layout, query_layout=layout) for one in layers]
         elif layout.num_tokens != stack[0].shape[-1]:
             raise InputError(
