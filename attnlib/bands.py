@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +13,7 @@ from torch import Tensor
 from attnlib.errors import InputError
 from attnlib.record import Relevance
 
-__all__ = ["BAND_NAMES", "LIFT_CUTS", "MASS_CUTS", "RED_LIFT", "Bands", "band_map"]
+__all__ = ["BAND_NAMES", "LIFT_CUTS", "MASS_CUTS", "RED_LIFT", "RED_MASS", "SHADES", "Bands", "band_map"]
 
 BAND_NAMES = ("minimal", "low", "moderate", "highest")
 """Band names by label 0..3: transparent, blue, green, yellow and red."""
@@ -20,8 +21,12 @@ LIFT_CUTS = (0.5, 1.5, 3.0)
 """Multiples of the even share at which low, moderate and highest begin."""
 RED_LIFT = 6.0
 """Multiple of the even share from which the highest band is drawn red instead of yellow."""
+SHADES = ("minimal", "low", "moderate", "highest, lower part", "highest, upper part")
+"""What is drawn, by shade 0..4: the highest band has a yellow and a red shade."""
 MASS_CUTS = (0.5, 0.75, 0.9)
 """For ``scale="mass"``: fractions of the patches, by rank, below low, moderate and highest."""
+RED_MASS = 0.97
+"""For ``scale="mass"``: rank from which the highest band is drawn red instead of yellow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +41,9 @@ class Bands:
     scale : "lift" (absolute) or "mass" (rank within this picture).
     share : share of mass in each band, minimal first; sums to 1 (or 0 for an empty map).
     area : share of the seen patches in each band; sums to 1.
+    red_from : where the red shade of the highest band begins, on the scale of the cuts.
+    shades : the labels with the highest band split: 3 yellow, 4 red.
+    shade_share, shade_area : as ``share`` and ``area``, for the five shades.
     """
 
     labels: Int[Tensor, "batch height width"]
@@ -44,11 +52,21 @@ class Bands:
     scale: str
     share: Float[Tensor, "batch band"]
     area: Float[Tensor, "batch band"]
+    red_from: float
+    shades: Int[Tensor, "batch height width"]
+    shade_share: Float[Tensor, "batch shade"]
+    shade_area: Float[Tensor, "batch shade"]
 
     @property
     def stands_out(self) -> Tensor:
         """Whether any patch of an item reaches the moderate band, [batch]."""
         return (self.labels >= 2).flatten(1).any(dim=1)
+
+    @property
+    def ranges(self) -> tuple[tuple[float, float], ...]:
+        """(from, to) of each of the five shades on the scale of the cuts; the last has no upper end."""
+        edges = (0.0, *self.cuts, self.red_from, float("inf"))
+        return tuple(pairwise(edges))
 
 
 def band_map(
@@ -72,7 +90,7 @@ def band_map(
     Raises
     ------
     InputError
-        If the scale is unknown or the cuts do not increase.
+        If the scale is unknown, the cuts do not increase, or a score is not finite.
     """
     if scale not in ("lift", "mass"):
         raise InputError(f"scale must be 'lift' or 'mass', got {scale!r}")
@@ -83,26 +101,50 @@ def band_map(
         raise InputError(f"cuts must be three increasing numbers above 0, got {cuts!r}")
     if scale == "mass" and edges[2] >= 1:
         raise InputError(f"cuts by rank are fractions below 1, got {cuts!r}")
+    if not bool(torch.isfinite(relevance.scores).all()):
+        raise InputError("the scores hold NaN or infinity: no band can be given to them")
     share = relevance.share(without_identity=without_identity)
     lift = relevance.lift(without_identity=without_identity)
-    graded = lift if scale == "lift" else _ranks(share)
-    labels = torch.bucketize(graded, torch.tensor(edges, dtype=graded.dtype), right=True)
-    seen = torch.ones_like(share)
+    seen = torch.ones_like(share, dtype=torch.bool)
     if relevance.seen is not None:
-        seen = relevance.seen[:, relevance.layout.patch_slice].reshape(share.shape).to(share.dtype)
-    members = torch.stack([(labels == band) for band in range(4)], dim=1)
+        seen = relevance.seen[:, relevance.layout.patch_slice].reshape(share.shape)
+    graded = lift if scale == "lift" else _ranks(share, seen)
+    red_from = max(RED_LIFT if scale == "lift" else RED_MASS, edges[2])
+    labels = _grade(graded, edges)
+    shades = _grade(graded, (*edges, red_from))
+    labels, shades = (torch.where(seen, grade, 0) for grade in (labels, shades))
+    mass, area = _totals(labels, 4, share, seen)
+    shade_mass, shade_area = _totals(shades, 5, share, seen)
     return Bands(
         labels=labels,
         lift=lift,
         cuts=(edges[0], edges[1], edges[2]),
         scale=scale,
-        share=(members * share[:, None]).sum(dim=(-2, -1)),
-        area=(members * seen[:, None]).sum(dim=(-2, -1)) / seen.sum(dim=(-2, -1))[:, None].clamp(min=1),
+        share=mass,
+        area=area,
+        red_from=red_from,
+        shades=shades,
+        shade_share=shade_mass,
+        shade_area=shade_area,
     )
 
 
-def _ranks(share: Tensor) -> Tensor:
-    """Return for each patch the fraction of patches with a strictly smaller share (ties share a rank)."""
-    flat = share.flatten(1)
+def _grade(values: Tensor, edges: Sequence[float]) -> Tensor:
+    """Return how many edges each value reaches (a value on an edge belongs to the upper side)."""
+    return torch.bucketize(values, torch.tensor(edges, dtype=values.dtype, device=values.device), right=True)
+
+
+def _totals(labels: Tensor, count: int, share: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mass and area of each label, [batch, label]."""
+    members = torch.stack([labels == label for label in range(count)], dim=1) & seen[:, None]
+    patches = seen.sum(dim=(-2, -1)).clamp(min=1)[:, None].to(share.dtype)
+    return (members * share[:, None]).sum(dim=(-2, -1)), members.sum(dim=(-2, -1)) / patches
+
+
+def _ranks(share: Tensor, seen: Tensor) -> Tensor:
+    """Return for each patch the fraction of seen patches below it (ties share a rank)."""
+    flat = share.masked_fill(~seen, torch.inf).flatten(1)
     ordered = flat.sort(dim=1).values
-    return (torch.searchsorted(ordered, flat) / flat.shape[1]).to(share.dtype).reshape(share.shape)
+    count = seen.flatten(1).sum(dim=1, keepdim=True).clamp(min=1)
+    below = torch.searchsorted(ordered, flat)
+    return (below.to(share.dtype) / count.to(share.dtype)).reshape(share.shape)
