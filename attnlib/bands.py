@@ -73,7 +73,7 @@ def band_map(
     relevance: Relevance,
     *,
     scale: str = "lift",
-    cuts: Sequence[float] | None = None,
+    cuts: Sequence[float | int] | None = None,
     without_identity: bool = False,
 ) -> Bands:
     """Cut a relevance into four bands.
