@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from attnlib.record import Relevance
 
 __all__ = ["Region", "Regions"]
 
+Box = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True, eq=False)
 class Region:
@@ -24,11 +27,11 @@ class Region:
     Parameters
     ----------
     name : what a reader would call it, such as 'the words "A LIFE"' or "mouth and chin".
-    mask : how much of each pixel belongs to it, 0..1, [height, width] of the original picture.
+    mask : how much of each pixel belongs to it, 0..1 (or boolean), [height, width] of the original picture.
     kind : "text", "face", "face part", "box", "mask", "position" or "background".
     source : who found it, such as "rapidocr", "given".
     confidence : the finder's own confidence, 0..1, if it has one.
-    details : further facts, such as the words read.
+    details : further facts, such as the words read, or ``part_of``: the region it is a part of.
     """
 
     name: str
@@ -38,18 +41,26 @@ class Region:
     confidence: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def area(self) -> float:
         """Share of the picture's pixels."""
         return float(self.mask.mean())
 
-    @property
+    @cached_property
     def box(self) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) in pixels, right and bottom exclusive."""
         rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
         if rows.size == 0:
             return 0, 0, 0, 0
         return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+    @property
+    def part_of(self) -> str | None:
+        """Name of the region that it is a part of, if any."""
+        return self.details.get("part_of")
+
+    def __repr__(self) -> str:
+        return f"Region({self.name!r}, {self.kind} from {self.source}, box {self.box})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,23 +77,26 @@ class Regions:
     items: tuple[Region, ...]
     size: tuple[int, int]
     notes: tuple[str, ...] = ()
+    _grids: dict[Any, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_masks(cls, masks: Mapping[str, Any]) -> Regions:
-        """Make regions from named masks of one size (boolean, 0..1, or 0..255)."""
+        """Make regions from named masks of one size (boolean, 0..1, or 0..255).
+
+        Raises
+        ------
+        InputError
+            If there is no mask, or one is not [height, width], differs in size, or holds numbers
+            that are no coverage (negative, not finite, above 255).
+        """
         if not masks:
             raise InputError("from_masks got no mask: give {name: [height, width] array}")
-        items, sizes = [], {}
-        for name, mask in masks.items():
-            array = np.asarray(mask)
-            if array.ndim != 2:
-                raise InputError(f"the mask {name!r} must be [height, width], got {array.shape}")
-            sizes[name] = array.shape
-            array = array.astype(np.float32)
-            items.append(Region(name, array / 255 if array.max(initial=0) > 1 else array))
+        items = [Region(str(name), _coverage(mask, str(name))) for name, mask in masks.items()]
+        sizes = {item.name: item.mask.shape for item in items}
         if len(set(sizes.values())) > 1:
             raise InputError(f"the masks differ in size: {sizes}")
-        return cls(tuple(items), next(iter(sizes.values())))
+        height, width = items[0].mask.shape
+        return cls(tuple(items), (height, width))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -103,8 +117,24 @@ class Regions:
                 return region
         raise InputError(f"no region {key!r}; there are {list(self.names)}")
 
+    def __repr__(self) -> str:
+        return f"Regions({', '.join(map(repr, self.names)) or 'none'}; {self.size[1]}x{self.size[0]} px)"
+
+    def background(self, name: str = "the background") -> Region | None:
+        """Return what no region claims, or None if nothing is left.
+
+        Soft masks count with what they cover most: a pixel covered 0.7 leaves 0.3 to the background.
+        """
+        left = np.ones(self.size, dtype=np.float32)
+        for region in self.items:
+            x0, y0, x1, y1 = region.box
+            part = left[y0:y1, x0:x1]
+            np.minimum(part, 1 - region.mask[y0:y1, x0:x1].astype(np.float32), out=part)
+        rest = left > 0.5 if np.isin(left, (0, 1)).all() else left
+        return Region(name, rest, "background", "what no other region claims") if rest.any() else None
+
     def on_grid(
-        self, grid: tuple[int, int], window: tuple[float, float, float, float] | None = None
+        self, grid: tuple[int, int], window: Box | None = None
     ) -> Float[Tensor, "region height width"]:
         """Return for each region the fraction of every patch that it covers (straddling is shared by area).
 
@@ -116,28 +146,83 @@ class Regions:
         """
         height, width = self.size
         left, top, right, bottom = window or (0.0, 0.0, float(width), float(height))
-        rows = _overlap(np.linspace(top, bottom, grid[0] + 1), height)
-        columns = _overlap(np.linspace(left, right, grid[1] + 1), width)
-        patches = [rows @ region.mask.astype(np.float64) @ columns.T for region in self.items]
-        return torch.from_numpy(np.stack(patches)).to(torch.float32)
+        key = (tuple(grid), left, top, right, bottom)
+        if key not in self._grids:
+            rows = _overlap(np.linspace(top, bottom, grid[0] + 1), height)
+            columns = _overlap(np.linspace(left, right, grid[1] + 1), width)
+            patches = np.zeros((len(self.items), *grid))
+            for place, region in enumerate(self.items):
+                x0, y0, x1, y1 = region.box
+                mask = region.mask[y0:y1, x0:x1].astype(np.float64)
+                patches[place] = rows[:, y0:y1] @ mask @ columns[:, x0:x1].T
+            self._grids[key] = torch.from_numpy(patches).to(torch.float32)
+        return self._grids[key].clone()
 
-    def shares(
-        self, relevance: Relevance, *, window: tuple[float, float, float, float] | None = None
-    ) -> dict[str, dict[str, Tensor]]:
+    def on_maps(
+        self, relevance: Relevance, *, window: Box | None = None
+    ) -> Float[Tensor, "batch region height width"]:
+        """Return :meth:`on_grid` for every item of a relevance, each in the box that its model saw.
+
+        Parameters
+        ----------
+        relevance : a map over patches; its ``views`` say which part of the picture was seen.
+        window : the box for every item, instead of the views.
+
+        Raises
+        ------
+        InputError
+            If the relevance has no patches, or a view is of a picture of another size.
+        """
+        layout = relevance.layout
+        if layout.grid is None:
+            raise InputError("regions need a map over patches")
+        if window is not None or not relevance.views:
+            return self.on_grid(layout.grid, window)[None].expand(relevance.batch_size, -1, -1, -1)
+        covered = []
+        for view in relevance.views:
+            if tuple(view.picture_size) != tuple(self.size):
+                raise InputError(
+                    f"the regions belong to a picture of {self.size[1]}x{self.size[0]} px, the map to one of "
+                    f"{view.picture_size[1]}x{view.picture_size[0]} px (width x height)"
+                )
+            covered.append(self.on_grid(layout.grid, view.grid_window(layout.grid, layout.patch_size)))
+        return torch.stack(covered)
+
+    def shares(self, relevance: Relevance, *, window: Box | None = None) -> dict[str, dict[str, Tensor]]:
         """Return share of mass, share of area and lift of each region, one value per item.
 
-        Regions may overlap, so the shares of several regions may sum to more than 1.
+        The mass is the positive part over the patches that were seen, without what a method starts
+        from; the area is the region's part of those patches. Regions may overlap, so the shares of
+        several regions may sum to more than 1.
         """
-        if relevance.layout.grid is None:
-            raise InputError("regions need a map over patches")
-        covered = self.on_grid(relevance.layout.grid, window).to(relevance.scores.dtype)
         share = relevance.share(without_identity=True)
+        covered = self.on_maps(relevance, window=window).to(share.dtype)
+        seen = torch.ones_like(share)
+        if relevance.seen is not None:
+            seen = relevance.seen[:, relevance.layout.patch_slice].reshape(share.shape).to(share.dtype)
         result = {}
-        for name, patches in zip(self.names, covered, strict=True):
-            mass, area = (share * patches).sum(dim=(-2, -1)), patches.mean()
-            lift = mass / area if float(area) > 0 else torch.zeros_like(mass)
-            result[name] = {"share": mass, "area": area.expand_as(mass), "lift": lift}
+        for place, name in enumerate(self.names):
+            mass = (share * covered[:, place]).sum(dim=(-2, -1))
+            area = (seen * covered[:, place]).sum(dim=(-2, -1)) / seen.sum(dim=(-2, -1)).clamp(min=1)
+            lift = torch.where(area > 0, mass / torch.where(area > 0, area, 1.0), 0.0)
+            result[name] = {"share": mass, "area": area, "lift": lift}
         return result
+
+
+def _coverage(mask: Any, name: str) -> np.ndarray:
+    """Return a mask as boolean or float32 within 0..1."""
+    array = np.asarray(mask)
+    if array.ndim != 2 or array.size == 0:
+        raise InputError(f"the mask {name!r} must be [height, width], got {array.shape}")
+    if array.dtype == bool:
+        return array
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all() or array.min() < 0 or array.max() > 255:
+        raise InputError(
+            f"the mask {name!r} must hold coverage within 0..1 (or 0..255), got "
+            f"{array.min():g}..{array.max():g}"
+        )
+    return array / 255 if array.max() > 1 else array
 
 
 def _overlap(edges: np.ndarray, length: int) -> np.ndarray:
