@@ -6,7 +6,7 @@ Indices are positions in what the source holds; LayerAttention translates the or
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -154,6 +154,21 @@ class ProjectedAttention:
     def values(self, heads: Index) -> Float[Tensor, "batch head key dim"]:
         """Return the value vectors, repeated for grouped queries."""
         return self._per_head(self.value, heads)
+
+    def only_heads(self, heads: list[int]) -> ProjectedAttention:
+        """Return a copy that holds some heads."""
+        mask = self.mask
+        if mask is not None and mask.dim() >= 3 and mask.shape[-3] > 1:
+            mask = mask.index_select(mask.dim() - 3, torch.tensor(heads, device=mask.device))
+        gradient = self.output_gradient
+        return replace(
+            self,
+            query=self.query[:, heads],
+            key=self._per_head(self.key, heads),
+            value=self._per_head(self.value, heads),
+            mask=mask,
+            output_gradient=None if gradient is None else gradient[:, heads],
+        )
 
     def _per_head(self, tensor: Tensor, heads: Index) -> Tensor:
         """Return the key or value heads that serve ``heads``."""

@@ -1,0 +1,115 @@
+"""capture: one forward pass (and one backward pass if a target is given) into a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnlib.errors import InputError, NeedsError
+from attnlib.hooks.capturing import capturing
+from attnlib.hooks.targets import target_score
+from attnlib.record import AttentionRecord
+
+__all__ = ["capture"]
+
+
+def capture(
+    model: Any,
+    inputs: Any,
+    *,
+    target: int | str | Sequence[int | str] | Callable[[Any], Tensor] | None = None,
+    layers: int | Sequence[int] | None = None,
+    heads: int | Sequence[int] | None = None,
+    internals: bool = False,
+    max_memory: int | None = None,
+) -> AttentionRecord:
+    """Run the model once and keep its attention; once backward too if a target is given.
+
+    Parameters
+    ----------
+    model : any module, or a LoadedModel.
+    inputs : a mapping of keyword arguments, a tensor or a tuple of positional ones; pictures or texts for
+        a LoadedModel.
+    target : what to differentiate: a label index, a label name, one per item, or a function that gets the
+        model's output and returns one score per item.
+    layers, heads, max_memory : as for :func:`capturing`.
+    internals : keep what norm-based methods need.
+
+    Raises
+    ------
+    CaptureError, InputError, NeedsError, BudgetError
+        As for :func:`capturing`; also if the target does not fit the output.
+    """
+    module = model if isinstance(model, nn.Module) else getattr(model, "model", model)
+    args, kwargs, views = _arguments(model, inputs)
+    with capturing(
+        model, layers=layers, heads=heads, gradients=target is not None, max_memory=max_memory
+    ) as record, _collecting(module, internals) as collected:
+        if target is None:
+            with torch.no_grad():
+                output = module(*args, **kwargs)
+        else:
+            output = module(*args, **kwargs)
+    record.output = output
+    record.views = views
+    if collected is not None:
+        collected.attach(record)
+
+    def rerun(**changes: Any) -> Any:
+        """Run the forward pass again, with some inputs changed."""
+        return module(*args, **{**kwargs, **changes})
+
+    record.on_rerun = rerun
+    if target is not None:
+        record.differentiate(target_score(output, target, labels=_labels(model, module)))
+    return record
+
+
+class _Nothing:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _collecting(module: nn.Module, internals: bool) -> Any:
+    if not internals:
+        return _Nothing()
+    try:
+        room = import_module("attnlib.hooks.internals")
+    except ModuleNotFoundError:
+        raise NeedsError("internals=True is not available in this build of attnlib") from None
+    return room.collecting(module)
+
+
+def _arguments(model: Any, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any], tuple[Any, ...]]:
+    """Turn ``inputs`` into positional and keyword arguments of the forward pass, and views."""
+    if hasattr(inputs, "inputs") and hasattr(inputs, "views"):
+        return (), dict(inputs.inputs), tuple(inputs.views)
+    if isinstance(inputs, Mapping) or (hasattr(inputs, "data") and isinstance(inputs.data, Mapping)):
+        return (), dict(inputs), ()
+    if isinstance(inputs, Tensor):
+        return (inputs,), {}, ()
+    if isinstance(inputs, tuple) and inputs and all(isinstance(one, Tensor) for one in inputs):
+        return inputs, {}, ()
+    prepare = getattr(model, "prepare", None)
+    if callable(prepare) and not isinstance(model, nn.Module):
+        prepared: Any = prepare(inputs)
+        return (), dict(prepared.inputs), tuple(prepared.views)
+    raise InputError(
+        f"inputs must be a mapping of tensors, a tensor or a tuple of tensors, got {type(inputs).__name__}; "
+        "pictures and texts need a model from load_model"
+    )
+
+
+def _labels(model: Any, module: nn.Module) -> dict[str, int]:
+    labels = getattr(model, "labels", None)
+    if not labels:
+        labels = getattr(getattr(module, "config", None), "id2label", None) or {}
+    pairs = labels.items() if isinstance(labels, Mapping) else enumerate(labels)
+    return {str(name): int(index) for index, name in pairs}

@@ -1,0 +1,74 @@
+"""Which number of the model's output is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from attnlib.errors import InputError
+
+__all__ = ["target_score"]
+
+
+def target_score(
+    output: Any,
+    target: int | str | Sequence[int | str] | Callable[[Any], Tensor],
+    *,
+    labels: Mapping[str, int] | None = None,
+) -> Tensor:
+    """Return one score per item: the logit of the target, or what the function says.
+
+    Parameters
+    ----------
+    output : what the model returned.
+    target : label index, label name, one per item, or ``callable(output) -> Tensor[batch]``.
+    labels : label name -> index.
+
+    Raises
+    ------
+    InputError
+        If the output has no logits, or the target does not fit them.
+    """
+    if callable(target):
+        score = target(output)
+        if not isinstance(score, Tensor):
+            raise InputError(f"the target function must return a tensor, got {type(score).__name__}")
+        return score
+    logits = _logits(output)
+    batch = logits.shape[0]
+    wanted = [target] * batch if isinstance(target, int | str) else list(target)
+    if isinstance(target, Tensor):
+        wanted = [int(i) for i in target.flatten()]
+    if len(wanted) != batch:
+        raise InputError(f"{len(wanted)} targets for a batch of {batch}: give one, or one per item")
+    indices = [_index(one, labels or {}, logits.shape[-1]) for one in wanted]
+    if logits.dim() == 3:  # language models: the next token after the last one
+        logits = logits[:, -1]
+    return logits[range(batch), indices]
+
+
+def _logits(output: Any) -> Tensor:
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if logits is None:
+        logits = getattr(output, "logits_per_image", None)
+    if logits is None and isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
+        logits = output[0]
+    if not isinstance(logits, Tensor) or logits.dim() not in (2, 3):
+        raise InputError(
+            "the output has no logits [batch, label]: give target as a function of the output, such as "
+            "target=lambda output: output.last_hidden_state[:, 0].norm(dim=-1)"
+        )
+    return logits
+
+
+def _index(target: int | str, labels: Mapping[str, int], num_labels: int) -> int:
+    if isinstance(target, str):
+        if target not in labels:
+            known = ", ".join(list(labels)[:8])
+            raise InputError(f"unknown label {target!r}; the model knows {known or 'no label names'}")
+        return labels[target]
+    if not -num_labels <= int(target) < num_labels:
+        raise InputError(f"target {target} is outside the {num_labels} labels")
+    return int(target)

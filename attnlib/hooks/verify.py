@@ -1,0 +1,52 @@
+"""Check, as it happens, that the weights of a call times its values are the call's real output."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from attnlib.errors import CaptureError
+from attnlib.record import AttentionSource
+
+__all__ = ["tolerance", "verify"]
+
+_ROWS = 3
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """Largest difference, as a share of the largest value, that rounding explains."""
+    return {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}.get(
+        dtype, 5e-2
+    )
+
+
+def verify(source: AttentionSource, output: Tensor, name: str) -> float:
+    """Compare a few rows of weights x values with the real output; return the worst difference.
+
+    Parameters
+    ----------
+    source : what was kept of the call.
+    output : what the call returned, [batch, head, query, dim].
+    name : module path, for the error message.
+
+    Raises
+    ------
+    CaptureError
+        If they differ by more than rounding: the weights would be wrong, so none are given.
+    """
+    num_queries = source.shape[2]
+    rows = sorted({0, num_queries // 2, num_queries - 1})[:_ROWS]
+    with torch.no_grad():
+        weights = source.weights(slice(None), rows)
+        expected = torch.matmul(weights, source.values(slice(None)).to(weights.dtype))
+        real = output[:, :, rows].to(weights.dtype)
+        # rows without any allowed key are NaN in some kernels and an average in others: not comparable
+        seen = weights.sum(dim=-1, keepdim=True) > 0
+        difference = torch.where(seen, (expected - real).abs(), 0.0).max().item()
+        scale = torch.where(seen, real.abs(), 0.0).max().item()
+    if not difference <= tolerance(output.dtype) * max(scale, 1e-3):
+        raise CaptureError(
+            f"{name}: the weights that were kept do not reproduce the output of the attention call "
+            f"(largest difference {difference:.3g} at values up to {scale:.3g}), so no map is given"
+        )
+    return difference
