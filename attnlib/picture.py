@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from attnlib.errors import PictureError
 
-__all__ = ["Picture", "View", "load_picture"]
+__all__ = ["Picture", "View", "load_picture", "sample", "samples"]
 
 Box = tuple[float, float, float, float]
 
@@ -84,13 +85,39 @@ class Picture:
 
 
 def load_picture(source: Any) -> Picture:
-    """Read a picture: path, bytes, PIL image, array or Picture."""
+    """Read a picture: path, "sample:NAME", bytes, PIL image, array or Picture."""
     if isinstance(source, Picture):
         return source
+    if isinstance(source, str) and source.startswith("sample:"):
+        source = sample(source.removeprefix("sample:"))
     if isinstance(source, np.ndarray):
         return Picture(np.ascontiguousarray(source))
     try:
         image = source if isinstance(source, Image.Image) else Image.open(source)
-        return Picture(np.asarray(image.convert("RGB")), getattr(source, "name", "picture"))
+        name = Path(source).name if isinstance(source, (str, Path)) else "picture"
+        return Picture(np.asarray(image.convert("RGB")), name)
     except OSError as error:
         raise PictureError(f"cannot read a picture from {source!r}: {error}") from None
+
+
+def samples() -> dict[str, Path]:
+    """Return the pictures that come with attnlib: name -> file."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "_images", package.parent / "data" / "images"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in (".png", ".jpg")}
+    return {}
+
+
+def sample(name: str) -> Path:
+    """Return the file of a picture that comes with attnlib, such as "poster".
+
+    Raises
+    ------
+    PictureError
+        If there is no such picture.
+    """
+    found = samples()
+    if name not in found:
+        raise PictureError(f"there is no sample picture {name!r}; there are {sorted(found)}")
+    return found[name]
