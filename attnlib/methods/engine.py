@@ -1,0 +1,155 @@
+r"""The propagation engine: transitions multiplied from the last layer to the first.
+
+A method gives the *transition* of a layer: for a block of query rows, their weights over the keys.
+The engine carries one start vector (or all) through the layers, block by block, so that one start
+vector needs memory linear in the number of tokens:
+
+.. math:: v_{l-1} = v_l\,T_l, \qquad v_L = \text{start vector}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attnlib.errors import InputError
+from attnlib.record import LayerAttention
+
+__all__ = ["Block", "Propagated", "Transition", "blocks_of", "fused_rows", "propagate"]
+
+BLOCK_ELEMENTS = 2**20
+
+
+@dataclass(eq=False)
+class Block:
+    """Some rows of a transition: weights over the keys plus a part that stays where it is.
+
+    Parameters
+    ----------
+    weights : row = query, column = key.
+    stay : share of each row that stays on its own token (the identity part); None = none.
+    notes : what a reader must know about these rows, in words.
+    """
+
+    weights: Float[Tensor, "batch row key"]
+    stay: Float[Tensor, "batch row"] | None = None
+    notes: tuple[str, ...] = ()
+
+
+Transition = Callable[[LayerAttention, slice | list[int]], Block]
+
+
+@dataclass(eq=False)
+class Propagated:
+    """Result of a propagation.
+
+    Parameters
+    ----------
+    scores : what arrived at each token of the first layer.
+    identity : the part that stayed on its own token in every layer.
+    notes : what the transitions said.
+    """
+
+    scores: Float[Tensor, "batch start key"]
+    identity: Float[Tensor, "batch start key"] | None
+    notes: tuple[str, ...] = field(default=())
+
+
+def propagate(
+    layers: Sequence[LayerAttention], start: Float[Tensor, "batch start query"], transition: Transition
+) -> Propagated:
+    """Carry start vectors from the last layer to the first.
+
+    Parameters
+    ----------
+    layers : self-attention calls, first layer first.
+    start : one row per start vector over the query rows of the last layer.
+    transition : the rows of one layer.
+
+    Raises
+    ------
+    InputError
+        If a layer does not fit the next.
+    """
+    vector, identity = start, start
+    notes: list[str] = []
+    for layer in reversed(layers):
+        if layer.num_queries != vector.shape[-1] or layer.num_queries != layer.num_keys:
+            raise InputError(
+                f"{layer.name} goes from {layer.num_queries} to {layer.num_keys} tokens, but "
+                f"{vector.shape[-1]} are carried: only square layers of one size can be multiplied"
+            )
+        vector, identity, said = _through(layer, vector, identity, transition)
+        notes += said
+    return Propagated(vector, identity, tuple(dict.fromkeys(notes)))
+
+
+def _through(
+    layer: LayerAttention, vector: Tensor, identity: Tensor | None, transition: Transition
+) -> tuple[Tensor, Tensor | None, list[str]]:
+    """Multiply by one layer; rows that carry nothing are never computed."""
+    arrived = vector.new_zeros(*vector.shape[:-1], layer.num_keys)
+    kept = torch.zeros_like(identity) if identity is not None else None
+    notes: list[str] = []
+    for rows in blocks_of(layer, active_rows(vector)):
+        block = transition(layer, rows)
+        carried = vector[..., rows]
+        arrived += carried.to(block.weights.dtype) @ block.weights
+        if block.stay is not None:
+            arrived[..., rows] += carried * block.stay[:, None]
+            if kept is not None and identity is not None:
+                kept[..., rows] = identity[..., rows] * block.stay[:, None]
+        notes += block.notes
+    return arrived, kept, notes
+
+
+def active_rows(vector: Float[Tensor, "batch start query"]) -> list[int] | None:
+    """Return the rows that any start vector touches; None if that is (nearly) all of them."""
+    touched = (vector != 0).flatten(0, 1).any(dim=0)
+    rows = torch.nonzero(touched).flatten().tolist()
+    return None if len(rows) == touched.numel() else rows
+
+
+def blocks_of(layer: LayerAttention, rows: list[int] | None = None) -> Iterator[slice | list[int]]:
+    """Cut the query rows of a layer into blocks whose weights stay small.
+
+    Parameters
+    ----------
+    layer : the attention call.
+    rows : only these rows; None = all.
+    """
+    size = max(1, BLOCK_ELEMENTS // max(1, layer.batch_size * layer.num_heads * layer.num_keys))
+    total = layer.num_queries if rows is None else len(rows)
+    for start in range(0, total, size):
+        stop = min(start + size, total)
+        yield slice(start, stop) if rows is None else rows[start:stop]
+
+
+def fused_rows(
+    layer: LayerAttention,
+    rows: slice | list[int] | None,
+    *,
+    head_fusion: str = "mean",
+    heads: int | Sequence[int] | None = None,
+) -> Float[Tensor, "batch row key"]:
+    """Return some rows of the attention with its heads fused.
+
+    Parameters
+    ----------
+    layer : the attention call.
+    rows : original query rows; None = all.
+    head_fusion : "mean", "max" or "min".
+    heads : original heads; None = all that were kept.
+    """
+    weights = layer.weights(heads=heads, queries=rows)
+    if head_fusion == "mean":
+        return weights.mean(dim=1)
+    if head_fusion == "max":
+        return weights.amax(dim=1)
+    if head_fusion == "min":
+        return weights.amin(dim=1)
+    raise InputError(f"head_fusion must be mean, max or min, got {head_fusion!r}")

@@ -1,0 +1,99 @@
+"""explain: one entrance to every method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from attnlib.errors import InputError
+from attnlib.methods.registry import METHODS
+from attnlib.methods.request import Answer, Request
+from attnlib.record import AttentionRecord, Relevance
+
+__all__ = ["explain"]
+
+
+def explain(
+    record: AttentionRecord,
+    method: str = "rollout",
+    *,
+    query: Any = None,
+    layers: int | Sequence[int] | None = None,
+    **options: Any,
+) -> Relevance:
+    """Say how much each token matters, by one method.
+
+    Parameters
+    ----------
+    record : what ``capture``, ``capturing`` or ``AttentionRecord.from_weights`` returned; with several
+        streams, one of them: ``record.select(stream="vision")``.
+    method : a name in METHODS.
+    query : whose view is asked for: None = the tokens the model's head reads, by the layout (or the
+        pooler's own row) | "mean" of the patches | "all" | a token name such as "class" | a token
+        index, prefix tokens counted | a patch (row, column) | a list of these: their mean | one per
+        item: a 1-D tensor of token indices, or a list of lists.
+    layers : indices of the layers to use; None = the method's default.
+    **options : the method's own; see ``print(METHODS[method].to_text())``.
+
+    Returns
+    -------
+    Scores as the method gives them, with notes that a reader of the map must know.
+
+    Raises
+    ------
+    InputError
+        If the method, an option, a layer or the query does not exist; near names are given.
+    NeedsError
+        If the record lacks what the method needs; names the argument of ``capture``.
+
+    Examples
+    --------
+    >>> weights = [torch.tensor([[[[0.0, 1.0], [0.5, 0.5]]]])]
+    >>> explain(AttentionRecord.from_weights(weights), "rollout").scores.tolist()
+    [[0.5, 0.5]]
+    """
+    card = METHODS[method]
+    settled = card.settle(options)
+    if not isinstance(record, AttentionRecord):
+        raise InputError(
+            f"explain takes an AttentionRecord, got {type(record).__name__}: capture a model first"
+        )
+    if not record.layers:
+        raise InputError("the record holds no attention call")
+    request = Request(record, query, layers, method)
+    request.require(card.needs)
+    with torch.no_grad():
+        answer = card.run(request, **settled)
+    return _relevance(request, answer, settled)
+
+
+def _relevance(request: Request, answer: Answer, options: dict[str, Any]) -> Relevance:
+    layout = answer.layout or request.layout
+    seen = answer.seen
+    if seen is None and len(request.record.streams) == 1:
+        seen = request.seen
+    if seen is not None and seen.shape[-1] != layout.num_tokens:
+        seen = None
+    shown = {name: value for name, value in {**options, **answer.options}.items() if _plain(value)}
+    if request.layers is not None:
+        shown["layers"] = request.layers if isinstance(request.layers, int) else list(request.layers)
+    return Relevance(
+        answer.scores,
+        layout,
+        request.method,
+        shown,
+        answer.query or ("readout" if request.query is None else str(request.query)),
+        request.record.provenance,
+        answer.identity,
+        seen,
+        tuple(dict.fromkeys(answer.notes)),
+        request.record.views,
+    )
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_plain(one) for one in value)
+    return value is None or isinstance(value, str | bool | int | float)

@@ -1,0 +1,179 @@
+"""Request and Answer: what a method is asked, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from attnlib.errors import InputError, LayoutError, NeedsError
+from attnlib.layout import TokenLayout
+from attnlib.methods.card import NEEDS
+from attnlib.methods.queries import Starts, find_starts
+from attnlib.record import AttentionRecord, LayerAttention
+
+__all__ = ["Answer", "Request"]
+
+
+@dataclass(eq=False)
+class Answer:
+    """What a method found; ``explain`` makes a Relevance of it.
+
+    Parameters
+    ----------
+    scores : [batch, key], or [batch, query, key] when every query was asked for.
+    identity : part of the scores that stands there because the method starts from the query itself.
+    query : the rows that were used, in words; None = as asked.
+    layout : of the key axis; None = the layout of the record's stream.
+    seen : True for real tokens; None = as the record says.
+    notes : sentences a reader of the map must know.
+    options : choices the method made itself, to be stored beside those of the caller.
+    """
+
+    scores: Tensor
+    identity: Tensor | None = None
+    query: str | None = None
+    layout: TokenLayout | None = None
+    seen: Tensor | None = None
+    notes: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Request:
+    """What a method is asked: a record, a query, a choice of layers.
+
+    Parameters
+    ----------
+    record : the attention calls.
+    query : as given to ``explain``.
+    layers : as given to ``explain``: indices within the stream, None = the method's default.
+    method : name of the method, for messages.
+    """
+
+    record: AttentionRecord
+    query: Any = None
+    layers: int | Sequence[int] | None = None
+    method: str = "given"
+
+    @cached_property
+    def stream(self) -> str:
+        """The one stream of the record."""
+        streams = self.record.streams
+        if len(streams) != 1:
+            raise LayoutError(
+                f"{self.method}: this record holds the streams {', '.join(streams)}: "
+                "select one with record.select(stream=...)"
+            )
+        return streams[0]
+
+    @cached_property
+    def pool(self) -> LayerAttention | None:
+        """The call in which a learned query reads the tokens, if the stream ends with one."""
+        last = self.record.layers[-1]
+        return last if last.kind == "pool" else None
+
+    @property
+    def reads_pool(self) -> bool:
+        """Whether the start is the pooler's own row: it exists and no other query was asked for."""
+        return self.pool is not None and (self.query is None or self.query == "readout")
+
+    def stack(
+        self, *, start_layer: int = 0, default: int | Sequence[int] | None = None
+    ) -> tuple[LayerAttention, ...]:
+        """Return the self-attention calls to go through, first layer first.
+
+        Parameters
+        ----------
+        start_layer : leave out the layers below this one; negative counts from the end.
+        default : layers to use when the caller named none; None = all.
+        """
+        _ = self.stream
+        wanted = self.layers if self.layers is not None else default
+        own = self.record.select(kind="self")
+        chosen = own.select(layers=wanted).layers
+        if start_layer:
+            highest = max(layer.index for layer in own.layers)
+            first = start_layer if start_layer >= 0 else highest + 1 + start_layer
+            if not 0 <= first <= highest:
+                raise InputError(f"{self.method}: start_layer={start_layer}, but the last layer is {highest}")
+            chosen = tuple(layer for layer in chosen if layer.index >= first)
+            if not chosen:
+                raise InputError(
+                    f"{self.method}: start_layer={start_layer} leaves none of the layers {wanted}"
+                )
+        return chosen
+
+    @cached_property
+    def layout(self) -> TokenLayout:
+        """Layout of the stream."""
+        return self.record.layout
+
+    @cached_property
+    def seen(self) -> Tensor | None:
+        """True for real tokens, False for padding; None if all are real."""
+        return self.record.seen.get(self.stream)
+
+    def starts(self, layer: LayerAttention, layout: TokenLayout | None = None) -> Starts:
+        """Return the start vectors for the query rows of ``layer``.
+
+        Parameters
+        ----------
+        layer : whose query rows are meant.
+        layout : of its query axis; None = the layer's own, or the stream's.
+        """
+        probe = layer.weights(heads=_first(layer.heads), queries=_first(layer.queries))
+        known = layout or layer.query_layout or self.layout
+        if known.num_tokens != layer.num_queries:
+            raise LayoutError(
+                f"{layer.name} has {layer.num_queries} query rows, the layout {known.num_tokens} tokens"
+            )
+        seen = self.seen if self.seen is not None and self.seen.shape[-1] == layer.num_queries else None
+        return find_starts(
+            self.query,
+            known,
+            batch_size=layer.batch_size,
+            num_queries=layer.num_queries,
+            dtype=probe.dtype,
+            device=probe.device,
+            seen=seen,
+        )
+
+    def require(self, needs: Sequence[str]) -> None:
+        """Check that the record holds what a method needs.
+
+        Raises
+        ------
+        NeedsError
+            Naming the argument of ``capture`` that would provide it.
+        """
+        for need in needs:
+            missing = self._missing(need)
+            if missing:
+                raise NeedsError(
+                    f"the method {self.method!r} needs {need}, and {missing}: use {NEEDS[need]}"
+                    + (" (or from_weights(..., gradients=...))" if need == "gradients" else "")
+                )
+
+    def _missing(self, need: str) -> str:
+        if need == "model":
+            return "" if self.record.on_rerun is not None else "this record has no model to run again"
+        for layer in self.record.layers:
+            heads, rows = _first(layer.heads), _first(layer.queries)
+            try:
+                if need == "gradients":
+                    layer.gradients(heads=heads, queries=rows)
+                elif need == "values":
+                    layer.values(heads=heads)
+                elif layer.internals is None and layer.kind == "self":
+                    return f"{layer.name} kept none"
+            except NeedsError:
+                return f"{layer.name} kept none"
+        return ""
+
+
+def _first(kept: tuple[int, ...] | None) -> list[int]:
+    return [0] if kept is None else [kept[0]]
