@@ -10,16 +10,17 @@ vector needs memory linear in the number of tokens:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from attnlib.errors import InputError
+from attnlib.layout import TokenLayout
 from attnlib.record import LayerAttention
 
-__all__ = ["Block", "Propagated", "Transition", "blocks_of", "fused_rows", "propagate"]
+__all__ = ["Block", "Propagated", "Transition", "blocks_of", "fused_rows", "propagate", "propagate_whole"]
 
 BLOCK_ELEMENTS = 2**20
 
@@ -52,11 +53,13 @@ class Propagated:
     scores : what arrived at each token of the first layer.
     identity : the part that stayed on its own token in every layer.
     notes : what the transitions said.
+    layout : of the first layer's tokens, where it is not that of the last.
     """
 
     scores: Float[Tensor, "batch start key"]
     identity: Float[Tensor, "batch start key"] | None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    layout: TokenLayout | None = None
 
 
 def propagate(
@@ -105,6 +108,37 @@ def _through(
                 kept[..., rows] = identity[..., rows] * block.stay[:, None]
         notes += block.notes
     return arrived, kept, notes
+
+
+def propagate_whole(
+    layers: Sequence[LayerAttention],
+    start: Float[Tensor, "batch start query"],
+    transition: Callable[[LayerAttention], Block],
+) -> Propagated:
+    """Carry start vectors through layers whose transition needs the whole matrix at once.
+
+    Parameters
+    ----------
+    layers, start : as for :func:`propagate`.
+    transition : layer -> Block with all its rows.
+    """
+    return propagate(layers, start, _WholeLayer(transition))
+
+
+class _WholeLayer:
+    """Serve blocks of rows from one whole layer, the last one asked for."""
+
+    def __init__(self, transition: Callable[[LayerAttention], Block]) -> None:
+        self.transition = transition
+        self.layer: LayerAttention | None = None
+        self.block: Block | None = None
+
+    def __call__(self, layer: LayerAttention, rows: slice | list[int]) -> Block:
+        if self.block is None or self.layer is not layer:
+            self.block = None
+            self.layer, self.block = layer, self.transition(layer)
+        stay = None if self.block.stay is None else self.block.stay[:, rows]
+        return Block(self.block.weights[:, rows], stay, self.block.notes)
 
 
 def active_rows(vector: Float[Tensor, "batch start query"]) -> list[int] | None:

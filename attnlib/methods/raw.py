@@ -8,18 +8,13 @@ import torch
 from torch import Tensor
 
 from attnlib.errors import InputError
-from attnlib.methods.card import Option
 from attnlib.methods.engine import blocks_of, fused_rows
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
+from attnlib.methods.transitions import HEAD_FUSION, HEADS
 from attnlib.record import LayerAttention
 
-__all__ = ["HEAD_FUSION", "raw"]
-
-HEAD_FUSION = Option(
-    "head_fusion", "mean", "How the heads of a layer become one matrix.", "choice", ("mean", "max", "min")
-)
-HEADS = Option("heads", None, "Heads to fuse.", "indices")
+__all__ = ["raw"]
 
 
 @method(

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
-from attnlib.methods.card import Option
-from attnlib.methods.engine import Block, Propagated, Transition, fused_rows, propagate
-from attnlib.methods.raw import HEAD_FUSION, HEADS
+from attnlib.errors import InputError
+from attnlib.methods.engine import Block, fused_rows
+from attnlib.methods.propagation import propagated
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
+from attnlib.methods.transitions import (
+    DISCARD,
+    HEAD_FUSION,
+    HEADS,
+    RESIDUAL,
+    START_LAYER,
+    column_divided,
+    kept_entries,
+    mixed,
+    whole,
+)
 from attnlib.record import LayerAttention
 
-__all__ = ["START_LAYER", "answer_of", "propagated", "rollout"]
-
-START_LAYER = Option(
-    "start_layer",
-    0,
-    "First layer that takes part; layers below are left out. Negative counts from the end.",
-    "int",
-)
-RESIDUAL = Option(
-    "residual_weight", 0.5, "Share of the skip connection in each layer.", "float", low=0.0, high=1.0
-)
+__all__ = ["rollout"]
 
 
 @method(
@@ -43,59 +41,59 @@ RESIDUAL = Option(
   year = {2020}
 }""",
     reference="samiraabnar/attention_flow, attention_graph_util.py::compute_joint_attention",
-    options=(HEAD_FUSION, RESIDUAL, START_LAYER, HEADS),
-    cost="one pass over the attention of the layers, memory linear in the number of tokens",
+    options=(HEAD_FUSION, RESIDUAL, DISCARD, START_LAYER, HEADS),
+    cost="one pass over the attention of the layers, memory linear in the number of tokens; "
+    "with discard_ratio one N x N matrix at a time",
+    deviations=(
+        "The paper writes 0.5 A + 0.5 I; rows are divided by their sum as in its code, which is the same "
+        "unless "
+        "rows do not sum to 1 (masked rows, sinks, max or min fusion).",
+        "discard_ratio and max or min fusion are not in the paper; they come from vit-explain.",
+        "Every item of a batch is treated on its own.",
+    ),
+    variants={
+        "vit-explain": "jacobgil/vit-explain vit_rollout.py: column j is divided by the sum of row j "
+        "(keepdim is "
+        "missing). Its class defaults are head_fusion='mean', discard_ratio=0.9. It divides the map by its "
+        "maximum afterwards; shares are not changed by that.",
+        "rollout-matrix-literal": "0.5 A + 0.5 I as printed in the paper, rows not divided by their sum.",
+        "chefer-vit": "hila-chefer/Transformer-Explainability ViT_LRP.py: A + I, rows not divided (the "
+        "line is "
+        "commented out there), so values grow with depth.",
+    },
 )
 def rollout(
     request: Request,
     *,
     head_fusion: str,
     residual_weight: float,
+    discard_ratio: float,
     start_layer: int,
     heads: int | Sequence[int] | None,
+    variant: str | None,
 ) -> Answer:
     """Multiply the layers' attention, each mixed with the identity."""
+    if variant and variant != "vit-explain" and (discard_ratio or residual_weight != 0.5):
+        raise InputError(f"rollout: variant={variant!r} has no discard_ratio and no residual_weight")
 
     def transition(layer: LayerAttention, rows: slice | list[int]) -> Block:
         fused = fused_rows(layer, rows, head_fusion=head_fusion, heads=heads)
+        if variant == "rollout-matrix-literal":
+            return Block(0.5 * fused, fused.new_full(fused.shape[:-1], 0.5))
+        if variant == "chefer-vit":
+            return Block(fused, fused.new_ones(fused.shape[:-1]))
         return mixed(fused, residual_weight)
 
-    return propagated(request, transition, start_layer=start_layer, head_fusion=head_fusion, heads=heads)
+    def whole_layer(layer: LayerAttention) -> Block:
+        fused = kept_entries(whole(layer, head_fusion=head_fusion, heads=heads), discard_ratio)
+        return column_divided(fused, residual_weight) if variant else mixed(fused, residual_weight)
 
-
-def mixed(fused: Tensor, residual_weight: float) -> Block:
-    """Mix rows with the identity and divide each by its sum; rows that sum to 0 stay 0."""
-    total = (1.0 - residual_weight) * fused.sum(dim=-1) + residual_weight
-    notes = ()
-    if bool((total == 0).any()):
-        notes = ("some rows have no attention at all (0/0): they count as 0",)
-    scale = torch.where(total > 0, 1.0 / torch.where(total > 0, total, 1.0), 0.0)
-    return Block(fused * ((1.0 - residual_weight) * scale)[..., None], residual_weight * scale, notes)
-
-
-def propagated(
-    request: Request,
-    transition: Transition,
-    *,
-    start_layer: int = 0,
-    head_fusion: str = "mean",
-    heads: int | Sequence[int] | None = None,
-) -> Answer:
-    """Run the engine for a request: from the pooler's row or the rows the query names."""
-    layers = request.stack(start_layer=start_layer)
-    if request.reads_pool and request.pool is not None:
-        start = fused_rows(request.pool, None, head_fusion=head_fusion, heads=heads).mean(dim=1, keepdim=True)
-        result, words, every = propagate(layers, start, transition), "the pooler's own row", False
-        result.identity = None
-    else:
-        starts = request.starts(layers[-1])
-        result, words, every = propagate(layers, starts.weights, transition), starts.words, starts.every
-    return answer_of(result, words, every)
-
-
-def answer_of(result: Propagated, words: str, every: bool) -> Answer:
-    """Return the answer of a propagation: one row, or all."""
-    if every:
-        return Answer(result.scores, result.identity, words, notes=result.notes)
-    identity = None if result.identity is None else result.identity.squeeze(1)
-    return Answer(result.scores.squeeze(1), identity, words, notes=result.notes)
+    needs_whole = discard_ratio > 0 or variant == "vit-explain"
+    return propagated(
+        request,
+        whole_layer if needs_whole else transition,
+        start_layer=start_layer,
+        needs_whole=needs_whole,
+        head_fusion=head_fusion,
+        heads=heads,
+    )

@@ -1,0 +1,59 @@
+"""From a request to the engine and back: where it starts, and what a reader must know of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnlib.methods.engine import Propagated, fused_rows, propagate, propagate_whole
+from attnlib.methods.request import Answer, Request
+
+__all__ = ["answer_of", "propagated"]
+
+
+def propagated(
+    request: Request,
+    transition: Callable[..., Any],
+    *,
+    start_layer: int = 0,
+    needs_whole: bool = False,
+    head_fusion: str = "mean",
+    heads: int | Sequence[int] | None = None,
+) -> Answer:
+    """Run the engine for a request: from the pooler's row, or from the rows the query names.
+
+    Parameters
+    ----------
+    request : what was asked.
+    transition : rows of a layer -> Block, or layer -> Block of all rows if ``needs_whole``.
+    start_layer : first layer that takes part.
+    needs_whole : the transition must see a whole layer at once.
+    head_fusion, heads : how the pooler's own row is made.
+    """
+    layers = request.stack(start_layer=start_layer)
+    run = propagate_whole if needs_whole else propagate
+    if request.reads_pool and request.pool is not None:
+        start = fused_rows(request.pool, None, head_fusion=head_fusion, heads=heads).mean(dim=1, keepdim=True)
+        result = run(layers, start, transition)
+        result.identity = None
+        return answer_of(result, "the pooler's own row", False)
+    starts = request.starts(layers[-1])
+    return answer_of(run(layers, starts.weights, transition), starts.words, starts.every)
+
+
+def answer_of(result: Propagated, words: str, every: bool) -> Answer:
+    """Return the answer of a propagation: one row, or all, with notes on what it looks like."""
+    scores = result.scores if every else result.scores.squeeze(1)
+    identity = result.identity if every or result.identity is None else result.identity.squeeze(1)
+    notes = (*result.notes, *_looks(scores))
+    return Answer(scores, identity, words, notes=notes, layout=result.layout)
+
+
+def _looks(scores: Tensor) -> tuple[str, ...]:
+    """Say that a result is not finite."""
+    if bool(torch.isfinite(scores).all()):
+        return ()
+    return ("some scores are not finite: the model's attention or its gradients were not",)

@@ -1,0 +1,145 @@
+"""Transitions that several methods share: fused, gradient-weighted, thinned out, mixed with the identity."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attnlib.errors import BudgetError
+from attnlib.methods.card import Option
+from attnlib.methods.engine import Block, blocks_of, fused_rows
+from attnlib.record import LayerAttention
+
+__all__ = [
+    "DISCARD",
+    "HEADS",
+    "HEAD_FUSION",
+    "RESIDUAL",
+    "START_LAYER",
+    "ZERO_ROWS",
+    "column_divided",
+    "gradient_rows",
+    "kept_entries",
+    "mixed",
+    "whole",
+]
+
+HEAD_FUSION = Option(
+    "head_fusion", "mean", "How the heads of a layer become one matrix.", "choice", ("mean", "max", "min")
+)
+HEADS = Option("heads", None, "Heads to fuse.", "indices")
+START_LAYER = Option(
+    "start_layer",
+    0,
+    "First layer that takes part; layers below are left out. Negative counts from the end.",
+    "int",
+)
+RESIDUAL = Option(
+    "residual_weight", 0.5, "Share of the skip connection in each layer.", "float", low=0.0, high=1.0
+)
+DISCARD = Option(
+    "discard_ratio",
+    0.0,
+    "Share of each layer's fused matrix, its smallest entries, that is set to 0 (needs one N x N matrix "
+    "at a time).",
+    "float",
+    low=0.0,
+    high=1.0,
+)
+ZERO_ROWS = "some rows have nothing to share out (0/0): they count as 0"
+
+
+def gradient_rows(
+    layer: LayerAttention,
+    rows: slice | list[int] | None,
+    *,
+    heads: int | Sequence[int] | None = None,
+    positive: bool = False,
+) -> Float[Tensor, "batch row key"]:
+    r"""Return the head mean of gradient x attention.
+
+    .. math:: \tfrac1H \sum_h G_h \odot A_h, \quad\text{or}\quad \tfrac1H \sum_h (G_h \odot A_h)^+
+
+    Parameters
+    ----------
+    layer : the attention call.
+    rows : original query rows; None = all.
+    heads : original heads; None = all that were kept.
+    positive : take the positive part of each head before the mean.
+    """
+    product = layer.weights(heads=heads, queries=rows) * layer.gradients(heads=heads, queries=rows)
+    if positive:
+        product.clamp_(min=0)
+    return product.mean(dim=1)
+
+
+def mixed(fused: Float[Tensor, "batch row key"], residual_weight: float) -> Block:
+    r"""Mix rows with the identity and divide each by its sum; rows that sum to 0 stay 0.
+
+    .. math:: \frac{(1-w)\,M_i + w\,e_i}{(1-w)\sum_j M_{ij} + w}
+    """
+    share = 1.0 - residual_weight
+    total = share * fused.sum(dim=-1) + residual_weight
+    empty = total == 0
+    scale = torch.where(empty, 0.0, 1.0 / torch.where(empty, 1.0, total))
+    notes = (ZERO_ROWS,) if bool(empty.any()) else ()
+    return Block(fused * (share * scale)[..., None], residual_weight * scale, notes)
+
+
+def whole(
+    layer: LayerAttention, *, head_fusion: str = "mean", heads: int | Sequence[int] | None = None
+) -> Float[Tensor, "batch query key"]:
+    """Return the whole fused matrix of a layer, built block by block.
+
+    Raises
+    ------
+    BudgetError
+        If it would need more than half of the machine's memory.
+    """
+    check_budget(layer)
+    parts = [fused_rows(layer, rows, head_fusion=head_fusion, heads=heads) for rows in blocks_of(layer)]
+    return torch.cat(parts, dim=1)
+
+
+def check_budget(layer: LayerAttention, matrices: int = 3) -> None:
+    """Refuse whole matrices that would not fit into half of the machine's memory."""
+    needed = 4 * matrices * layer.batch_size * layer.num_queries * layer.num_keys
+    allowed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    if needed > allowed:
+        size = f"{layer.num_queries}x{layer.num_keys}: {needed / 1e9:.1f} GB"
+        raise BudgetError(
+            f"{layer.name} needs whole matrices of {size}, more than half of this machine's memory "
+            f"({allowed / 1e9:.1f} GB); use a smaller picture, one item at a time, or a method without whole "
+            "matrices (discard_ratio=0)"
+        )
+
+
+def kept_entries(
+    matrix: Float[Tensor, "batch query key"], discard_ratio: float, *, protect_first: bool = True
+) -> Float[Tensor, "batch query key"]:
+    """Set the smallest entries of each item's matrix to 0.
+
+    Parameters
+    ----------
+    matrix : fused attention, one per item.
+    discard_ratio : share of the entries that goes; int(ratio x query x key) of them.
+    protect_first : keep entry (0, 0), as the published code does for the class token.
+    """
+    flat = matrix.flatten(1)
+    count = int(flat.shape[1] * discard_ratio)
+    lowest = flat.topk(count, dim=-1, largest=False, sorted=False).indices
+    thinned = flat.scatter(1, lowest, 0.0)
+    if protect_first:
+        thinned[:, 0] = flat[:, 0]
+    return thinned.view_as(matrix)
+
+
+def column_divided(fused: Float[Tensor, "batch query key"], residual_weight: float = 0.5) -> Block:
+    """Divide *column* j of the mixed matrix by the sum of *row* j, as vit-explain does."""
+    mixed_sum = (1.0 - residual_weight) * fused.sum(dim=-1) + residual_weight
+    scale = torch.where(mixed_sum == 0, 0.0, 1.0 / torch.where(mixed_sum == 0, 1.0, mixed_sum))
+    return Block(fused * (1.0 - residual_weight) * scale[:, None, :], residual_weight * scale)
