@@ -7,11 +7,13 @@ from attnlib.record.relevance import Relevance as Relevance
 from attnlib.record.sources import AttentionSource as AttentionSource
 from attnlib.record.sources import GivenAttention as GivenAttention
 from attnlib.record.sources import ProjectedAttention as ProjectedAttention
+from attnlib.record.streams import GivenCall as GivenCall
 
 __all__ = [
     "AttentionRecord",
     "AttentionSource",
     "GivenAttention",
+    "GivenCall",
     "LayerAttention",
     "ProjectedAttention",
     "Provenance",

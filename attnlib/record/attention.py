@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +14,9 @@ from attnlib.layout import TokenLayout
 from attnlib.picture import View
 from attnlib.record.provenance import Provenance
 from attnlib.record.sources import AttentionSource, GivenAttention
+
+if TYPE_CHECKING:
+    from attnlib.record.streams import GivenCall
 
 __all__ = ["AttentionRecord", "LayerAttention"]
 
@@ -34,6 +37,7 @@ class LayerAttention:
     queries : original indices of the query rows that were kept; None = all.
     step : generation step, for calls inside ``generate``; None otherwise.
     internals : what norm-based methods need, if it was captured.
+    key_stream : the stream that the keys belong to, for cross-attention; None = not known, or the own one.
     """
 
     name: str
@@ -50,6 +54,7 @@ class LayerAttention:
     step: int | None = None
     internals: Any = None
     notes: tuple[str, ...] = ()
+    key_stream: str | None = None
 
     @property
     def batch_size(self) -> int:
@@ -213,6 +218,27 @@ class AttentionRecord:
                 f"the layout has {layout.num_tokens} tokens, the weights {stack[0].shape[-1]} keys"
             )
         return cls(tuple(layers), {"tokens": layout})
+
+    @classmethod
+    def from_streams(
+        cls, calls: Sequence[GivenCall], *, layouts: Mapping[str, TokenLayout] | None = None
+    ) -> AttentionRecord:
+        """Wrap attention matrices of several streams: encoder and decoder, text and image.
+
+        Parameters
+        ----------
+        calls : in the order in which the model makes them. Cross-attention calls that follow one another
+            directly, in different streams, are taken to read the same states (co-attention).
+        layouts : stream name -> layout; numbered tokens for streams that are left out.
+
+        Raises
+        ------
+        InputError
+            If there is no call, or the sizes within a stream disagree.
+        """
+        from attnlib.record.streams import layers_of_streams
+
+        return cls(*layers_of_streams(calls, layouts or {}))
 
     @property
     def streams(self) -> tuple[str, ...]:
