@@ -1,0 +1,242 @@
+"""The sections of the text, in the order in which a reader asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attnlib.bands import BAND_NAMES
+from attnlib.interpretation.choose import Measured
+from attnlib.interpretation.claims import Claim, Section
+from attnlib.interpretation.numbers import MapNumbers
+from attnlib.interpretation.wording import (
+    band_of,
+    called,
+    capital,
+    clean,
+    count,
+    listed,
+    percent,
+    times,
+)
+
+__all__ = ["band_sections", "colours", "in_short", "picture_section", "subject"]
+
+_TITLES = {
+    "highest": "Highest attention",
+    "moderate": "Moderate attention",
+    "low": "Low attention",
+    "minimal": "Minimal or no attention",
+}
+
+
+def subject(about: Mapping[str, Any], numbers: MapNumbers) -> Section:
+    """Say which map this is."""
+    options = {k: v for k, v in dict(about.get("options") or {}).items() if v is not None}
+    shown = ", ".join(f"{clean(str(k))}={clean(str(v))}" for k, v in options.items())
+    rows, columns = numbers.share.shape
+    line = f"This map comes from the method {clean(str(about['method']))!r}" + (
+        f" ({shown})" if shown else ""
+    )
+    line += f", asked for {clean(str(about['query']))!r}" if about["query"] != "given" else ""
+    line += f", model {clean(str(about['model']))!r}" if about["model"] != "given" else ""
+    line += f"; it has {rows} x {columns} patches"
+    hidden = rows * columns - numbers.patches
+    line += f", {hidden:,} of them padding that is left out." if hidden else "."
+    return Section("subject", "The map", (line,))
+
+
+def colours(numbers: MapNumbers, words: Sequence[str]) -> Section:
+    """Say what the colours mean, with the cuts in force and what each band holds.
+
+    Parameters
+    ----------
+    numbers : of the map.
+    words : the colour of each of the five shades, minimal first.
+    """
+    bands, (low, moderate, highest) = numbers.bands, numbers.bands.cuts
+    lines = []
+    if bands.scale == "lift":
+        lines.append(
+            f"The even share is 1/{numbers.patches:,} of the attention for each patch; colours tell how many "
+            "times that a patch gets, the same for every picture, layer and model."
+        )
+        ranges = {
+            "highest": f"{highest:g} times the even share or more",
+            "moderate": f"{moderate:g} to {highest:g} times",
+            "low": f"{low:g} to {moderate:g} times",
+            "minimal": f"below {low:g} times",
+        }
+        red = f"{words[4]} from {bands.red_from:g}"
+    else:
+        lines.append(
+            f"Colours tell the rank of a patch within this picture: {1 - highest:.0%} of the "
+            f"{numbers.patches:,} patches are always in the highest band, even in a flat map."
+        )
+        ranges = {
+            "highest": f"the top {1 - highest:.0%} of the patches",
+            "moderate": f"above {moderate:.0%} of the patches",
+            "low": f"above {low:.0%} of the patches",
+            "minimal": f"the lowest {low:.0%} of the patches",
+        }
+        red = f"{words[4]} for the top {1 - bands.red_from:.0%}"
+    for band in (3, 2, 1, 0):
+        name = BAND_NAMES[band]
+        colour = {3: f"{words[4]} and {words[3]}", 2: words[2], 1: words[1], 0: words[0]}[band]
+        share, area = float(bands.share[0, band]), float(bands.area[0, band])
+        detail = f"{ranges[name]}; {red}" if band == 3 and bands.red_from > highest else ranges[name]
+        lines.append(
+            f"{capital(colour)}: {name} attention ({detail}). "
+            f"{percent(area)} of the picture, {percent(share)} of the attention."
+        )
+    return Section("colours", "What the colours mean", tuple(lines))
+
+
+def in_short(claims: Sequence[Claim], numbers: MapNumbers) -> Section:
+    """Say in one line for each band which parts are in it."""
+    cuts, lines = numbers.bands.cuts, []
+    if numbers.empty:
+        lines.append(f"The map is empty: 0 of {numbers.patches:,} patches have a positive score.")
+    elif numbers.flat and numbers.bands.scale == "lift":
+        lines.append(
+            f"No part stands out: no patch gets more than {times(float(numbers.lift.max()), cuts)} times the "
+            f"even share, and moderate attention begins at {times(cuts[1])}."
+        )
+    for name in reversed(BAND_NAMES):
+        told = [
+            f"{called(claim.region, claim.kind)} ({times(claim.lift, cuts)}; {percent(claim.share)})"
+            for claim in claims
+            if claim.band == name
+        ]
+        if told:
+            lines.append(f"{capital(name)}: {listed(told)}.")
+    if len(lines) > 1:
+        lines[-1] += " In brackets: multiple of the even share; share of all the attention."
+    return Section("short", "In short", tuple(lines))
+
+
+def band_sections(
+    claims: Sequence[Claim], leaves: Sequence[Measured], numbers: MapNumbers
+) -> tuple[Section, ...]:
+    """Write the four sections: highest, moderate, low, minimal.
+
+    Parameters
+    ----------
+    claims : the chosen ones, positions apart.
+    leaves : regions that do not overlap and cover the picture, to say where a band lies.
+    numbers : of the map.
+    """
+    sections = []
+    for band in (3, 2, 1, 0):
+        name = BAND_NAMES[band]
+        lines = [_with_checks(claim) for claim in claims if claim.band == name]
+        lines += _where_the_band_lies(band, leaves, numbers, bool(lines))
+        sections.append(Section(name, _TITLES[name], tuple(lines)))
+    return tuple(sections)
+
+
+def _with_checks(claim: Claim) -> str:
+    """Add to a claim what the checks say, worded as uncertain where one fails."""
+    parts = [claim.text]
+    stability = claim.stability
+    if stability is not None:
+        parts.append(stability.sentence(claim.band))
+    for kind in ("spread", "position", "use"):
+        found = claim.evidence.get(kind)
+        if found is not None:
+            parts.append(found.sentence())
+    return ("Uncertain: " if not claim.certain else "") + " ".join(part for part in parts if part)
+
+
+def _where_the_band_lies(
+    band: int, leaves: Sequence[Measured], numbers: MapNumbers, has_claims: bool
+) -> list[str]:
+    bands, area = numbers.bands, float(numbers.bands.area[0, band])
+    patches = int(((bands.labels[0] == band) & (numbers.seen > 0)).sum())
+    if numbers.empty and band == 0:
+        return [f"All of the picture: none of its {numbers.patches:,} patches has a positive score."]
+    if patches == 0:
+        if band >= 2 and bands.scale == "lift":
+            start = times(bands.cuts[band - 1])
+            top = times(float(numbers.lift.max()), bands.cuts)
+            return [
+                f"No patch: the strongest gets {top} times the even share, and this band begins at {start}."
+            ]
+        return [f"No patch is in this band (0 of {numbers.patches:,})."]
+    inside = (bands.labels[0] == band).double() * numbers.seen
+    mass = (numbers.share * inside).sum()
+    lead = "" if has_claims else "No named part as a whole is in this band. "
+    lead += f"{count(patches, 'patch', 'patches')} of {numbers.patches:,} ({percent(area)})"
+    if band < 2 or not leaves or float(mass) <= 0:
+        verb = "is" if patches == 1 else "are"
+        return [f"{lead} {verb} in this band, with {percent(float(mass))} of the attention."]
+    portions = sorted(
+        ((float((numbers.share * inside * leaf.cover).sum() / mass), leaf.name) for leaf in leaves),
+        reverse=True,
+    )
+    told = [(portion, name) for portion, name in portions if portion >= 0.05][:4]
+    spread = listed([f"{percent(portion)} on {name}" for portion, name in told])
+    verb = "reaches" if patches == 1 else "reach"
+    return [f"{lead} {verb} this band, with {percent(float(mass))} of the attention; of that, {spread}."]
+
+
+def picture_section(
+    claims: Sequence[Claim],
+    leaves: Sequence[Measured],
+    places: Sequence[Claim],
+    numbers: MapNumbers,
+    said: Sequence[str],
+    meaning: Sequence[str],
+) -> Section:
+    """Say what the map amounts to in this picture, beside what the model said."""
+    cuts, lines = numbers.bands.cuts, []
+    if numbers.empty:
+        lines.append(
+            f"The map is empty: none of the {numbers.patches:,} patches has a positive score, so nothing can "
+            "be said about where the model looked."
+        )
+        return Section("picture", "In this picture", (*lines, *said))
+    if numbers.flat and numbers.bands.scale == "lift":
+        lines.append(
+            f"No part stands out: the strongest patch gets {times(float(numbers.lift.max()), cuts)} times "
+            f"the even share, and moderate attention begins at {times(cuts[1])}."
+        )
+    else:
+        lines += _leaders(claims, leaves, numbers)
+    lines.append(
+        f"The attention spreads over {percent(numbers.effective_share)} of the picture in effect "
+        "(100 % would be perfectly even)."
+    )
+    return Section("picture", "In this picture", (*lines, *(claim.text for claim in places), *said, *meaning))
+
+
+def _leaders(claims: Sequence[Claim], leaves: Sequence[Measured], numbers: MapNumbers) -> list[str]:
+    cuts = numbers.bands.cuts
+    single = [c for c in claims if len(c.members) == 1 and c.kind != "background"]
+    lines = []
+    if single:
+        best = max(single, key=lambda c: c.lift)
+        equal = [c for c in single if times(c.lift, cuts) == times(best.lift, cuts)]
+        if len(equal) > 1:
+            names = listed([called(c.region, c.kind) for c in equal[:4]])
+            rest = f" and {len(equal) - 4} more" if len(equal) > 4 else ""
+            lines.append(
+                f"For their size, {names}{rest} get the most, {times(best.lift, cuts)} times their even "
+                f"share each: {len(equal)} parts tie."
+            )
+        elif len(single) > 1:
+            lines.append(
+                f"For its size, the part with the most attention is {called(best.region, best.kind)}, with "
+                f"{times(best.lift, cuts)} times its even share ({best.band})."
+            )
+    row, column = numbers.top
+    at = next(
+        (leaf.name for leaf in sorted(leaves, key=lambda x: -float(x.cover[row, column]))), "the picture"
+    )
+    band = BAND_NAMES[band_of(float(numbers.graded[row, column]), cuts)]
+    lines.append(
+        f"The strongest patch (row {row + 1} of {numbers.share.shape[0]}, column {column + 1} of "
+        f"{numbers.share.shape[1]}) gets {times(float(numbers.lift[row, column]), cuts)} times the "
+        f"even share ({band}) and lies on {at}."
+    )
+    return lines

@@ -1,0 +1,108 @@
+"""Numbers and lists as a reader sees them; every text of this room goes through here."""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from attnlib.bands import BAND_NAMES
+from attnlib.regions import Region
+
+__all__ = ["band_of", "called", "capital", "clean", "count", "listed", "percent", "spoken_range", "times"]
+
+_LONGEST_NAME = 80
+
+
+def percent(share: float) -> str:
+    """Write a share in percent, with one decimal; what would read 0.0 or 100.0 but is not, says so.
+
+    Examples
+    --------
+    >>> percent(0.1234), percent(0.0002), percent(0.0), percent(0.9999)
+    ('12.3 %', 'under 0.1 %', '0 %', 'over 99.9 %')
+    """
+    if share <= 0:
+        return "0 %"
+    if share < 0.0005:
+        return "under 0.1 %"
+    if 0.9995 <= share < 0.999999:
+        return "over 99.9 %"
+    return f"{100 * share:.1f} %".replace("100.0 %", "100 %")
+
+
+def spoken_range(low: float, high: float) -> str:
+    """Write a range of shares in percent."""
+    first, last = percent(low), percent(high)
+    return first if first == last else f"{first.removesuffix(' %')} to {last}"
+
+
+def band_of(value: float, cuts: Sequence[float]) -> int:
+    """Return 0..3: how many cuts a value reaches (a value on a cut belongs to the upper band)."""
+    return bisect_right(list(cuts), value)
+
+
+def times(lift: float, cuts: Sequence[float] = ()) -> str:
+    """Write a multiple of the even share, with as many decimals as it takes to be in its band.
+
+    Examples
+    --------
+    >>> times(2.04), times(2.98), times(2.98, (0.5, 1.5, 3.0)), times(2.996, (0.5, 1.5, 3.0))
+    ('2.0', '3.0', '2.98', '2.996')
+    """
+    if lift > 0 and round(lift, 1) == 0:
+        return f"{lift:.2f}" if round(lift, 2) else "under 0.01"
+    for decimals in range(1, 7):
+        written = f"{lift:.{decimals}f}"
+        if band_of(float(written), cuts) == band_of(lift, cuts):
+            return written
+    return f"{lift:.7g}"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Write a number and its noun.
+
+    Examples
+    --------
+    >>> count(1, "patch", "patches"), count(1369, "patch", "patches")
+    ('1 patch', '1,369 patches')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Join words: a, b and c."""
+    return ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else "".join(parts)
+
+
+def capital(sentence: str) -> str:
+    """Begin with a capital letter."""
+    return sentence[:1].upper() + sentence[1:]
+
+
+def clean(text: str, longest: int = _LONGEST_NAME) -> str:
+    """Make words from outside safe to stand in a sentence: one line, no control signs, not too long.
+
+    Direction marks are dropped too: they could make the rest of the sentence read backwards.
+    """
+    visible = "".join(
+        " " if unicodedata.category(sign) in ("Cc", "Zl", "Zp") else sign
+        for sign in text
+        if unicodedata.category(sign) not in ("Cf", "Cs", "Co")
+    )
+    line = " ".join(visible.split())
+    return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
+
+
+def called(region: Region | str, kind: str = "mask") -> str:
+    """Name a region inside a sentence: finders' names as they are, names given by people in quotes."""
+    name, kind = (region.name, region.kind) if isinstance(region, Region) else (region, kind)
+    name = clean(name)
+    if kind not in ("box", "mask") or name.casefold().startswith(("the ", "a ", "an ")):
+        return name
+    return f'the {"box" if kind == "box" else "region"} "{name}"'
+
+
+def band_name(band: int) -> str:
+    """Return the name of a band by its label."""
+    return BAND_NAMES[band]
