@@ -1,0 +1,195 @@
+"""What a record keeps of a block beside its attention: the vectors that norm-based methods decompose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["BlockInternals", "FeedForward", "LinearMap", "NormMap", "NotDecomposable", "ReadoutHead", "Rerun"]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMap:
+    """A linear map of the last axis, ``x W^T + b``.
+
+    Parameters
+    ----------
+    weight : the matrix, rows are outputs.
+    bias : added to every row, or None.
+    """
+
+    weight: Float[Tensor, "out into"]
+    bias: Float[Tensor, " out"] | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply the map."""
+        return torch.nn.functional.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class NormMap:
+    """A layer normalisation: centre, divide by the deviation, gain, shift.
+
+    Parameters
+    ----------
+    gain, shift : one value a channel, or None.
+    eps : added to the variance.
+    """
+
+    gain: Tensor | None
+    shift: Tensor | None
+    eps: float
+
+    def deviation(self, x: Tensor) -> Tensor:
+        """Return sqrt(variance + eps) of each row, without the last axis."""
+        return (x.var(dim=-1, unbiased=False) + self.eps).sqrt()
+
+    def linear(self, x: Tensor) -> Tensor:
+        """Apply the linear part, centring and gain, without the division and the shift."""
+        centred = x - x.mean(dim=-1, keepdim=True)
+        return centred if self.gain is None else centred * self.gain.to(x.dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply the whole normalisation."""
+        out = self.linear(x) / self.deviation(x)[..., None]
+        return out if self.shift is None else out + self.shift.to(x.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class FeedForward:
+    """A feed-forward of two linear maps with an activation between them.
+
+    Parameters
+    ----------
+    first, second : the maps; a factor after the second one is folded into it.
+    activation : the element-wise function between them.
+    norm : normalisation before the first map, in pre-norm blocks.
+    """
+
+    first: LinearMap
+    second: LinearMap
+    activation: Callable[[Tensor], Tensor]
+    norm: NormMap | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class BlockInternals:
+    r"""One attention block, taken apart and verified against what the model computed.
+
+    .. math:: y_i = x_i + b_O + \sum_h \sum_j A^h_{ij}\, W_O^h v^h_j
+
+    Parameters
+    ----------
+    output : W_O over the merged heads, with factors that follow it (layer scale) folded in.
+    residual : x, what the skip connection adds.
+    total : y, the sum; what the first norm of a post-norm block reads.
+    norm : the normalisation of ``total`` in a post-norm block; None in a pre-norm block.
+    second_total : the sum after the feed-forward, or None if the block has none.
+    second_norm : the normalisation of ``second_total`` in a post-norm block.
+    feed_forward : its parts, if it is two linear maps and an activation.
+    deviation : largest difference found when the parts were put together, relative to the output.
+    feed_forward_problem : why ``feed_forward`` is None.
+    """
+
+    output: LinearMap
+    residual: Float[Tensor, "batch query width"]
+    total: Float[Tensor, "batch query width"]
+    norm: NormMap | None = None
+    second_total: Float[Tensor, "batch query width"] | None = None
+    second_norm: NormMap | None = None
+    feed_forward: FeedForward | None = None
+    deviation: float = 0.0
+    feed_forward_problem: str = ""
+
+    @property
+    def is_post_norm(self) -> bool:
+        """Whether the sum of attention and skip connection is normalised."""
+        return self.norm is not None
+
+    def out(self) -> Float[Tensor, "batch query width"]:
+        """Return the output of the attention sub-layer: the sum, normalised in a post-norm block."""
+        return self.total if self.norm is None else self.norm(self.total)
+
+    def whole_out(self) -> Float[Tensor, "batch query width"]:
+        """Return the output of a post-norm block; of a pre-norm one, that of its attention sub-layer."""
+        if self.second_norm is None or self.second_total is None:
+            return self.out()
+        return self.second_norm(self.second_total)
+
+
+@dataclass(frozen=True)
+class NotDecomposable:
+    """Stands in place of the internals of a block that could not be taken apart.
+
+    Parameters
+    ----------
+    reason : what was found instead, for the error message.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class ReadoutHead:
+    """What stands between the last block and the output: token ``index``, then linear maps and activations.
+
+    Parameters
+    ----------
+    index : the token that is read.
+    steps : maps, norms and activations, in order.
+    """
+
+    index: int
+    steps: tuple[LinearMap | NormMap | Callable[[Tensor], Tensor], ...]
+
+
+class Rerun(Protocol):
+    """A handle to run the captured forward pass again; the model is given back as it came."""
+
+    @property
+    def input_name(self) -> str:
+        """What :meth:`start` returns, in words: "pixel_values", "embeddings of input_ids"."""
+        ...
+
+    @property
+    def input_layout(self) -> str:
+        """Whether the start is "pixels" ([batch, channel, height, width]) or "tokens"."""
+        ...
+
+    def start(self) -> Tensor:
+        """Return what the model starts from and can be differentiated by: pixels or word embeddings."""
+        ...
+
+    def score(
+        self,
+        start: Tensor | None = None,
+        *,
+        target: Any = None,
+        taps: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
+    ) -> Float[Tensor, " batch"]:
+        """Run the model from ``start`` and return the score of the target, one value per item.
+
+        ``taps`` maps the position of an attention call in the record to a function that receives,
+        and may replace, the hidden states which that call reads.
+        """
+        ...
+
+    def intercepted(
+        self, rule: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+    ) -> AbstractContextManager[None]:
+        """While inside, ask ``rule`` for every torch function the model calls.
+
+        ``rule(function, args, kwargs)`` returns the result to use instead. Parameters reach it
+        detached from the graph.
+        """
+        ...
+
+    def gradient(self, score: Tensor, wanted: Tensor) -> Tensor:
+        """Return d score / d wanted, summed over items; ``.grad`` of parameters is not touched."""
+        ...
