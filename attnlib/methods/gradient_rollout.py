@@ -97,7 +97,7 @@ def gradient_rollout(
         whole_layer if needs_whole else transition,
         start_layer=start_layer,
         needs_whole=needs_whole,
-        heads=heads,
+        pool_rows=lambda pool: gradient_rows(pool, None, heads=heads).clamp(min=0),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,8 +10,14 @@ from torch import Tensor
 
 from attnlib.methods.engine import Propagated, fused_rows, propagate, propagate_whole
 from attnlib.methods.request import Answer, Request
+from attnlib.record import LayerAttention
 
 __all__ = ["answer_of", "propagated"]
+
+
+def fused_pool(pool: LayerAttention) -> Tensor:
+    """Return the mean over heads of the pooler's own rows."""
+    return fused_rows(pool, None)
 
 
 def propagated(
@@ -20,8 +26,7 @@ def propagated(
     *,
     start_layer: int = 0,
     needs_whole: bool = False,
-    head_fusion: str = "mean",
-    heads: int | Sequence[int] | None = None,
+    pool_rows: Callable[[LayerAttention], Tensor] = fused_pool,
 ) -> Answer:
     """Run the engine for a request: from the pooler's row, or from the rows the query names.
 
@@ -31,12 +36,12 @@ def propagated(
     transition : rows of a layer -> Block, or layer -> Block of all rows if ``needs_whole``.
     start_layer : first layer that takes part.
     needs_whole : the transition must see a whole layer at once.
-    head_fusion, heads : how the pooler's own row is made.
+    pool_rows : the pooler's own rows, [batch, row, key]; their mean is the start.
     """
     layers = request.stack(start_layer=start_layer)
     run = propagate_whole if needs_whole else propagate
     if request.reads_pool and request.pool is not None:
-        start = fused_rows(request.pool, None, head_fusion=head_fusion, heads=heads).mean(dim=1, keepdim=True)
+        start = pool_rows(request.pool).mean(dim=1, keepdim=True)
         result = run(layers, start, transition)
         result.identity = None
         return answer_of(result, "the pooler's own row", False)

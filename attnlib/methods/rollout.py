@@ -94,6 +94,5 @@ def rollout(
         whole_layer if needs_whole else transition,
         start_layer=start_layer,
         needs_whole=needs_whole,
-        head_fusion=head_fusion,
-        heads=heads,
+        pool_rows=lambda pool: fused_rows(pool, None, head_fusion=head_fusion, heads=heads),
     )

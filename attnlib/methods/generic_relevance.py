@@ -1,0 +1,158 @@
+"""Generic attention relevance (Chefer, Gur & Wolf, ICCV 2021): self-attention and two streams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnlib.errors import InputError
+from attnlib.layout import TokenLayout
+from attnlib.methods.card import Option
+from attnlib.methods.engine import Block, blocks_of
+from attnlib.methods.propagation import propagated
+from attnlib.methods.queries import find_starts
+from attnlib.methods.registry import method
+from attnlib.methods.request import Answer, Request
+from attnlib.methods.streams import Pair, relate
+from attnlib.methods.transitions import START_LAYER, gradient_rows
+from attnlib.record import LayerAttention
+
+__all__ = ["generic_relevance"]
+
+
+@method(
+    "generic_relevance",
+    title="Generic attention relevance",
+    summary="Adds up, over all layers, the attention that raised the target's score.",
+    formula=r"\bar A_l = \tfrac1H\sum_h (G_l^{(h)} \odot A_l^{(h)})^{+},\quad R \leftarrow R + \bar A_l "
+    r"R,\quad "
+    r"R_{sq} \leftarrow R_{sq} + \bar R_{ss}^{\top} \bar A_{sq} \bar R_{qq},\quad s = R[q,:]",
+    family="gradient",
+    paper="Chefer, Gur & Wolf, Generic Attention-model Explainability for Interpreting Bi-Modal and "
+    "Encoder-Decoder Transformers, ICCV 2021, arXiv:2103.15679",
+    bibtex="""@inproceedings{chefer2021generic,
+  title = {Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder Transformers},
+  author = {Chefer, Hila and Gur, Shir and Wolf, Lior},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  pages = {397--406},
+  year = {2021}
+}""",
+    reference="hila-chefer/Transformer-MM-Explainability: ViT and CLIP notebooks, LXMERT and DETR generators",
+    options=(
+        START_LAYER,
+        Option("normalise", True, "Two streams: apply the paper's equations 8 and 9.", "bool"),
+        Option(
+            "query_stream",
+            None,
+            "Two streams: whose token is the query; None = the one that reads the other (the decoder, the "
+            "text).",
+        ),
+        Option(
+            "key_stream",
+            None,
+            "Two streams: whose tokens get the scores; None = the other stream than the query's.",
+        ),
+    ),
+    needs=("gradients",),
+    cost="one backward pass, then one pass over attention and gradients, memory linear in the number of "
+    "tokens; "
+    "with two streams one matrix per pair of streams",
+    deviations=(
+        "A row that received nothing from others is 0/0 in the normalisation; it counts as 0 and the map "
+        "says so. "
+        "The published encoder-decoder code then loses the whole cross-attention call, the bi-modal code "
+        "returns NaN.",
+        "Heads are averaged within each item; the published code averages over batch and heads together.",
+        "R_tt[0,0] keeps its value; the published bi-modal code sets it to 0 at the end.",
+    ),
+    variants={
+        "chefer-clip-notebook": "the CLIP notebook's default start_layer=-1: the last layer only.",
+        "chefer-detr": "the encoder-decoder generator: if any row of a normalised factor is 0/0, the whole "
+        "cross-attention call adds nothing.",
+        "rule10-plain": "cross-attention is added without the self-attention factors "
+        "(apply_self_in_rule_10=False).",
+    },
+)
+def generic_relevance(
+    request: Request,
+    *,
+    start_layer: int,
+    normalise: bool,
+    query_stream: str | None,
+    key_stream: str | None,
+    variant: str | None,
+) -> Answer:
+    """Accumulate relevance through one stream, or between two."""
+    if len(request.record.streams) > 1 or any(one.kind == "cross" for one in request.record.layers):
+        if start_layer:
+            raise InputError("generic_relevance: start_layer is for one stream; use layers= on two")
+        return _two_streams(
+            request,
+            query_stream=query_stream,
+            key_stream=key_stream,
+            normalise=normalise,
+            own_factors=variant != "rule10-plain",
+            drop_on_empty_row=variant == "chefer-detr",
+        )
+    if query_stream is not None or key_stream is not None:
+        raise InputError(f"generic_relevance: this record holds one stream only, {request.stream!r}")
+    if variant == "chefer-clip-notebook":
+        start_layer = -1
+    return propagated(
+        request,
+        _transition,
+        start_layer=start_layer,
+        pool_rows=lambda pool: gradient_rows(pool, None, positive=True),
+    )
+
+
+def _transition(layer: LayerAttention, rows: slice | list[int]) -> Block:
+    weights = gradient_rows(layer, rows, positive=True)
+    return Block(weights, weights.new_ones(weights.shape[:-1]))
+
+
+def _whole(layer: LayerAttention) -> Tensor:
+    return torch.cat([gradient_rows(layer, rows, positive=True) for rows in blocks_of(layer)], dim=1)
+
+
+def _two_streams(
+    request: Request, *, query_stream: str | None, key_stream: str | None, **rules: Any
+) -> Answer:
+    pair = Pair.of(request.record.layers)
+    reader = pair.reader(query_stream)
+    keys = pair.other(reader) if key_stream is None else pair.reader(key_stream)
+    record = request.record if request.layers is None else request.record.select(layers=request.layers)
+    relations = relate(record.layers, pair, _whole, **rules)
+    matrix = relations.matrices[reader, keys]
+    starts = find_starts(
+        request.query,
+        _layout(request, reader, matrix.shape[1]),
+        batch_size=matrix.shape[0],
+        num_queries=matrix.shape[1],
+        dtype=matrix.dtype,
+        device=matrix.device,
+        seen=request.record.seen.get(reader),
+    )
+    scores = starts.weights @ matrix
+    identity = starts.weights if reader == keys else None
+    if not starts.every:
+        scores, identity = scores.squeeze(1), None if identity is None else identity.squeeze(1)
+    return Answer(
+        scores,
+        identity,
+        f"{starts.words} of the {reader}",
+        _layout(request, keys, matrix.shape[2]),
+        request.record.seen.get(keys),
+        (*relations.notes, f"relevance of the {keys} tokens to the {reader}"),
+        {"query_stream": reader, "key_stream": keys},
+    )
+
+
+def _layout(request: Request, stream: str, num_tokens: int) -> TokenLayout:
+    """Return the layout of a stream; numbered tokens if it is not known."""
+    known = request.record.layouts.get(stream)
+    if known is not None and known.num_tokens == num_tokens:
+        return known
+    return TokenLayout(None, tokens=[f"token {i}" for i in range(num_tokens)])
