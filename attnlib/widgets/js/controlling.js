@@ -1,0 +1,171 @@
+// The control rows of a viewer: each control reads and changes the viewer's one state.
+
+/** Build the control rows and leave `viewer.controls.sync`, which shows the state in them. */
+function buildControls(viewer) {
+  const { page, state } = viewer;
+  const now = () => viewer.selection;
+  const source = () => viewer.sources[now().source];
+  const isText = () => source().spec.kind === "text";
+  const layerWords = (place) => String(source().layers[place]?.index ?? place);
+  const headWords = (place) => String(source().layers[Math.min(now().layer, source().layers.length - 1)]
+    .heads[place] ?? place);
+
+  const side = choice("side", [["a", "A"], ["b", "B"]], viewer.active, (value) => {
+    viewer.active = value;
+    viewer.syncControls();
+    viewer.draw();
+  });
+  const which = choice("source", page.sources.map((spec, n) => [n, spec.name]), now().source,
+    (value) => viewer.choose({ source: Number(value) }));
+  const map = choice("map", [[0, "attention"]], 0, (value) => viewer.choose({ map: Number(value) }));
+  const layers = choice("layers", FOLDS.map(([key, words]) => [key, key === "one" ? "one" : `${words} layers`]),
+    now().layers, (value) => viewer.choose({ layers: value }));
+  const layer = slider("layer", { max: 0, value: 0, words: layerWords },
+    (value) => viewer.choose({ layer: value, layers: "one" }));
+  const heads = choice("heads", FOLDS.map(([key, words]) => [key, key === "one" ? "one" : `${words} heads`]),
+    now().heads, (value) => viewer.choose({ heads: value }));
+  const head = slider("head", { max: 0, value: 0, words: headWords },
+    (value) => viewer.choose({ head: value, heads: "one" }));
+  const row = choice("row", [[0, ""]], 0, (value) => {
+    if (value === "patch") return;
+    viewer.choose({ row: Number(value), query: null });
+  });
+  const direction = choice("direction", [["from", "where the query looks"], ["to", "who looks at it"]],
+    now().direction, (value) => viewer.choose({ direction: value }));
+  const play = button("Play", () => playLayers(viewer, play), { title: "play through the layers", pressed: false });
+  const two = tick("side by side", state.two, (on) => {
+    if (on) state.b = structuredClone(state.a);
+    viewer.active = "a";
+    viewer.set({ two: on });
+  });
+
+  const view = choice("view", [["text", "text"], ["lines", "lines"], ["matrix", "matrix"]], now().view,
+    (value) => viewer.choose({ view: value }));
+  const words = tick("whole words", now().words, (on) => viewer.choose({ words: on, query: null }));
+  const pageQ = choice("query page", [[0, "1"]], 0, (value) => viewer.choose({ pageQ: Number(value), query: null }));
+  const pageK = choice("key page", [[0, "1"]], 0, (value) => viewer.choose({ pageK: Number(value) }));
+
+  const palette = choice("palette", Object.entries(page.palettes).filter(([key]) => key !== "difference")
+    .map(([key, one]) => [key, one.label]), state.palette, (value) => viewer.set({
+    palette: value, pattern: page.palettes[value].numbered ? true : state.pattern }));
+  const alpha = slider("opacity", { max: 100, value: state.alpha * 100, words: (v) => `${v} %` },
+    (value) => viewer.set({ alpha: value / 100 }));
+  const cutFields = ["low from", "moderate from", "highest from", "red from"].map((name, n) =>
+    number(`${name} (x)`, { min: 0, step: 0.1, value: [...state.cuts, state.red][n] }, () => changeCuts()));
+  const top = number("top of the scale (x)", { min: 0.1, step: 0.5, value: state.top },
+    (value) => { if (value > 0) viewer.set({ top: value }); });
+  const smooth = tick("smooth", state.smooth, (on) => viewer.set({ smooth: on }));
+  const pattern = tick("patterns", state.pattern, (on) => viewer.set({ pattern: on }));
+  const grey = tick("grey picture", state.grey, (on) => viewer.set({ grey: on }));
+  const regions = tick("region outlines", state.regions, (on) => viewer.set({ regions: on }));
+  const multiples = choice("small maps", [["none", "none"], ["heads", "all heads of this layer"],
+    ["layers", "all layers of this head"], ["all", "all layers and heads"]], state.multiples,
+  (value) => viewer.set({ multiples: value }));
+  const zoomIn = button("Zoom in", () => viewer.imagePanes[0].magnify(1.5), { title: "zoom in" });
+  const zoomOut = button("Zoom out", () => viewer.imagePanes[0].magnify(1 / 1.5), { title: "zoom out" });
+  const full = button("Full screen", () => (document.fullscreenElement
+    ? document.exitFullscreen() : viewer.box.requestFullscreen()), { title: "full screen" });
+  const save = button("Save PNG", () => saveShown(viewer), { title: "save the shown maps as a PNG picture" });
+
+  function changeCuts() {
+    const [low, moderate, highest, red] = cutFields.map((field) => Number(field.input.value));
+    const fine = low > 0 && low < moderate && moderate < highest && highest <= red;
+    for (const field of cutFields) field.input.setAttribute("aria-invalid", String(!fine));
+    viewer.status.textContent = fine ? "" : "the cuts must increase and start above 0";
+    if (fine) viewer.set({ cuts: [low, moderate, highest], red });
+  }
+
+  function sync() {
+    const selection = now();
+    const { spec, layers: all } = source();
+    const text = isText();
+    side.set(viewer.active);
+    side.element.hidden = !state.two;
+    two.set(state.two);
+    which.set(selection.source);
+    which.element.hidden = viewer.sources.length < 2;
+    map.fill([[0, "attention"], ...(spec.maps ?? []).map((one, n) => [n + 1, one.name])]);
+    map.set(selection.map);
+    map.element.hidden = !(spec.maps ?? []).length;
+    layer.limit(all.length - 1);
+    layer.set(selection.layer);
+    head.limit(viewer.headCount(selection) - 1);
+    head.set(Math.min(selection.head, viewer.headCount(selection) - 1));
+    layers.set(selection.layers);
+    heads.set(selection.heads);
+    const attention = selection.map === 0;
+    for (const control of [layer, head, layers, heads]) control.enable(attention);
+    row.element.hidden = text || !attention;
+    if (!text) {
+      row.fill([...spec.rows.map((words_, n) => [n, words_]),
+        ...(selection.query ? [["patch", `patch (${selection.query.join(", ")})`]] : [])]);
+      row.set(selection.query ? "patch" : selection.row);
+    }
+    direction.set(selection.direction);
+    direction.element.hidden = !text && !selection.query;
+    view.set(selection.view);
+    words.set(selection.words);
+    words.element.hidden = !(spec.query_words || spec.key_words);
+    for (const [control, pages, at] of [[pageQ, spec.query_pages, selection.pageQ],
+      [pageK, spec.key_pages, selection.pageK]]) {
+      control.element.hidden = !pages || pages.length < 2;
+      if (pages) {
+        control.fill(pages.map(([a, b], n) => [n, `${n + 1} of ${pages.length} (tokens ${a}-${b - 1})`]));
+        control.set(at);
+      }
+    }
+    textGroup.hidden = !text;
+    for (const element of imageOnly) element.hidden = text;
+    palette.set(state.palette);
+    alpha.set(Math.round(state.alpha * 100));
+    cutFields.forEach((field, n) => field.set([...state.cuts, state.red][n]));
+    top.set(state.top);
+    const bands = page.palettes[state.palette]?.kind === "bands";
+    top.element.hidden = bands;
+    smooth.element.hidden = bands || text;
+    smooth.set(state.smooth);
+    pattern.set(state.pattern);
+    pattern.element.hidden = text || !bands;
+    grey.set(state.grey);
+    grey.element.hidden = text;
+    regions.set(state.regions);
+    regions.element.hidden = text || !(spec.regions ?? []).length;
+    multiples.set(state.multiples);
+  }
+
+  const textGroup = group("text", view.element, words.element, pageQ.element, pageK.element);
+  const imageOnly = [alpha.element, multiples.element, zoomIn, zoomOut];
+  const settings = make("details", { className: "av-settings" }, {}, make("summary", { textContent: "Colours and cuts" }),
+    group("colours and cuts", palette.element, alpha.element, ...cutFields.map((field) => field.element),
+      top.element, smooth.element, pattern.element, grey.element));
+  viewer.controls = { sync };
+  return [
+    group("what is shown", side.element, which.element, map.element, layers.element, layer.element, heads.element,
+      head.element, play),
+    group("query", row.element, direction.element, two.element, regions.element, multiples.element, zoomIn,
+      zoomOut, full, save),
+    textGroup,
+    settings,
+  ];
+}
+
+/** Step through the layers until pressed again. Never starts by itself. */
+function playLayers(viewer, control) {
+  const on = control.getAttribute("aria-pressed") !== "true";
+  control.setAttribute("aria-pressed", String(on));
+  control.textContent = on ? "Stop" : "Play";
+  clearInterval(viewer.timer);
+  if (!on) return;
+  viewer.timer = setInterval(() => {
+    if (!viewer.box.isConnected) { clearInterval(viewer.timer); return; }
+    const { layers } = viewer.sources[viewer.selection.source];
+    viewer.choose({ layer: (viewer.selection.layer + 1) % layers.length, layers: "one", map: 0 });
+  }, viewer.state.speed);
+}
+
+function saveShown(viewer) {
+  const canvases = [...viewer.stage.querySelectorAll("canvas")].filter((one) => one.offsetParent);
+  const captions = canvases.map((one) => one.closest("figure")?.querySelector(".av-caption")?.textContent ?? "");
+  if (canvases.length) savePicture(canvases, captions, "attention");
+  else viewer.status.textContent = "the text view is not a picture: choose lines or matrix to save one";
+}

@@ -1,0 +1,251 @@
+// ImagePane: one picture with one map over it; chooses patches, zooms, tells values. Draws what it is given.
+
+class ImagePane {
+  /** `events`: onQuery(query), onHover(words), onZoom(zoom). */
+  constructor(name, events) {
+    this.name = name;
+    this.events = events;
+    this.canvas = make("canvas", { className: "av-canvas", tabIndex: 0, width: 560, height: 560 },
+      { role: "application", "aria-roledescription": "attention map" });
+    this.caption = make("p", { className: "av-caption" });
+    this.value = make("p", { className: "av-value" });
+    this.message = make("p", { className: "av-message", hidden: true }, { role: "status" });
+    this.element = make("figure", { className: "av-pane" }, {},
+      make("div", { className: "av-frame" }, {}, this.canvas, this.message), this.caption, this.value);
+    this.small = document.createElement("canvas");
+    this.cursor = null;
+    this.drag = null;
+    this.canvas.addEventListener("pointermove", (event) => this.move(event));
+    this.canvas.addEventListener("pointerleave", () => { this.value.textContent = ""; });
+    this.canvas.addEventListener("pointerdown", (event) => {
+      this.drag = { x: event.clientX, y: event.clientY, moved: false };
+    });
+    this.canvas.addEventListener("pointerup", (event) => this.release(event));
+    this.canvas.addEventListener("keydown", (event) => this.key(event));
+    this.canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+  }
+
+  /** Give the pane its source and photo; sizes the canvas to the picture's shape. */
+  use(source, photo) {
+    if (this.source === source && this.photo === photo) return;
+    this.source = source;
+    this.photo = photo;
+    const [pw, ph] = photo ? [photo.width, photo.height] : [source.grid[1], source.grid[0]];
+    const factor = 560 / Math.max(pw, ph);
+    this.canvas.width = Math.max(40, Math.round(pw * factor));
+    this.canvas.height = Math.max(40, Math.round(ph * factor));
+  }
+
+  /** The photo without its colours, so that the colours of the map cannot be mistaken; made once. */
+  greyPhoto() {
+    if (this.grey?.photo !== this.photo) {
+      const sheet = make("canvas", { width: this.photo.width, height: this.photo.height });
+      const pen = sheet.getContext("2d");
+      pen.drawImage(this.photo, 0, 0);
+      const image = pen.getImageData(0, 0, sheet.width, sheet.height);
+      for (let j = 0, p = image.data; j < p.length; j += 4) {
+        p[j] = p[j + 1] = p[j + 2] = 0.299 * p[j] + 0.587 * p[j + 1] + 0.114 * p[j + 2];
+      }
+      pen.putImageData(image, 0, 0);
+      this.grey = { photo: this.photo, sheet };
+    }
+    return this.grey.sheet;
+  }
+
+  /** Where the patch grid lies on the canvas, zoom included. */
+  box() {
+    const [left, top, right, bottom] = this.source.spec.window;
+    const { width, height } = this.canvas;
+    const { scale, x, y } = this.zoom;
+    return { x: (left * width - x) * scale, y: (top * height - y) * scale,
+      width: (right - left) * width * scale, height: (bottom - top) * height * scale };
+  }
+
+  draw(map, selection, look, zoom, difference = null) {
+    this.map = map;
+    this.selection = selection;
+    this.zoom = zoom;
+    const { canvas } = this;
+    const pen = canvas.getContext("2d");
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    pen.globalAlpha = 1;
+    pen.fillStyle = "#888";
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+    const { scale, x, y } = zoom;
+    if (this.photo) {
+      pen.imageSmoothingEnabled = true;
+      pen.drawImage(look.grey ? this.greyPhoto() : this.photo, -x * scale, -y * scale, canvas.width * scale, canvas.height * scale);
+    }
+    this.message.hidden = !map.missing;
+    this.message.textContent = map.missing ?? "";
+    if (map.lift) this.overlay(pen, map, look, difference);
+    if (look.regions) this.outlines(pen, zoom);
+    this.marks(pen, map);
+    canvas.setAttribute("aria-label", this.describe(map, look, difference));
+    this.caption.textContent = map.missing ? "" : `${this.name ? `${this.name}: ` : ""}${map.label}`;
+  }
+
+  overlay(pen, map, look, difference) {
+    const [height, width] = map.grid;
+    const { small } = this;
+    if (small.width !== width || small.height !== height) {
+      small.width = width;
+      small.height = height;
+      this.image = null;
+    }
+    const brush = small.getContext("2d");
+    this.image = this.image ?? brush.createImageData(width, height);
+    if (difference) paintDifference(this.image, difference, look.diverging, look.cuts[2]);
+    else paintLift(this.image, map.lift, look.colours, look);
+    brush.putImageData(this.image, 0, 0);
+    const box = this.box();
+    pen.globalAlpha = look.alpha;
+    pen.imageSmoothingEnabled = look.smooth && (difference !== null || look.colours.kind !== "bands");
+    pen.drawImage(small, box.x, box.y, box.width, box.height);
+    pen.globalAlpha = 1;
+    if (look.pattern && !difference) drawPattern(pen, map.lift, map.grid, box, look);
+  }
+
+  outlines(pen, { scale, x, y }) {
+    const { width, height } = this.canvas;
+    pen.lineWidth = 3.5;
+    for (const ink of ["#000", "#fff"]) {
+      pen.strokeStyle = ink;
+      pen.beginPath();
+      for (const region of this.source.spec.regions) {
+        for (const [x0, y0, x1, y1] of region.outline) {
+          pen.moveTo((x0 * width - x) * scale, (y0 * height - y) * scale);
+          pen.lineTo((x1 * width - x) * scale, (y1 * height - y) * scale);
+        }
+      }
+      pen.stroke();
+      pen.lineWidth = 1.5;
+    }
+  }
+
+  /** The query patch (solid) and the keyboard's place (dashed). */
+  marks(pen, map) {
+    const box = this.box();
+    const frame = ([r, c], dash) => {
+      const w = box.width / map.grid[1];
+      const h = box.height / map.grid[0];
+      for (const [ink, wide] of [["#000", 4], ["#fff", 2]]) {
+        pen.strokeStyle = ink;
+        pen.lineWidth = wide;
+        pen.setLineDash(dash && ink === "#fff" ? [4, 3] : []);
+        pen.strokeRect(box.x + c * w, box.y + r * h, w, h);
+      }
+      pen.setLineDash([]);
+    };
+    if (this.selection.query && this.selection.map === 0) frame(this.selection.query, false);
+    if (this.cursor && document.activeElement === this.canvas) frame(this.cursor, true);
+  }
+
+  describe(map, look, difference) {
+    if (map.missing) return `no map: ${map.missing}`;
+    const [, width] = map.grid;
+    let best = 0;
+    for (let i = 1; i < map.lift.length; i++) if (map.lift[i] > map.lift[best]) best = i;
+    const patch = `patch (${Math.floor(best / width)}, ${best % width})`;
+    const shares = this.source.shares(map).sort((a, b) => b.lift - a.lift).slice(0, 3)
+      .map((one) => `${one.name} ${percent(one.share)} of the mass on ${percent(one.area)} of the area`);
+    const what = difference ? "difference of two maps" : map.label;
+    return `${what}. Highest at ${patch}: ${short(map.lift[best])} times the even share.`
+      + (shares.length ? ` Regions: ${shares.join("; ")}.` : "")
+      + (map.prefix === null ? "" : ` Outside the patches: ${percent(map.prefix)}.`);
+  }
+
+  /** The patch under a pointer, or null beside the grid. */
+  patchAt(event) {
+    const bounds = this.canvas.getBoundingClientRect();
+    const px = ((event.clientX - bounds.left) * this.canvas.width) / bounds.width;
+    const py = ((event.clientY - bounds.top) * this.canvas.height) / bounds.height;
+    const box = this.box();
+    const grid = this.map?.grid ?? this.source.grid;
+    const c = Math.floor(((px - box.x) / box.width) * grid[1]);
+    const r = Math.floor(((py - box.y) / box.height) * grid[0]);
+    return r < 0 || c < 0 || r >= grid[0] || c >= grid[1] ? null : [r, c];
+  }
+
+  tell([r, c]) {
+    const { map } = this;
+    if (!map || !map.lift) return "";
+    const i = r * map.grid[1] + c;
+    const value = (map.raw ?? map.values)[i];
+    const about = map.precision === "exact" || map.precision === "to 3 digits" ? "" : "about ";
+    return `patch (${r}, ${c}): ${about}${short(value)} (${map.precision}), ${short(map.lift[i])} times the even share`;
+  }
+
+  move(event) {
+    if (this.drag && event.buttons === 1 && this.zoom.scale > 1) {
+      const bounds = this.canvas.getBoundingClientRect();
+      const dx = ((event.clientX - this.drag.x) * this.canvas.width) / bounds.width;
+      const dy = ((event.clientY - this.drag.y) * this.canvas.height) / bounds.height;
+      if (Math.abs(dx) + Math.abs(dy) > 3 || this.drag.moved) {
+        this.drag = { x: event.clientX, y: event.clientY, moved: true };
+        this.pan(-dx / this.zoom.scale, -dy / this.zoom.scale);
+      }
+      return;
+    }
+    const patch = this.map && this.patchAt(event);
+    this.value.textContent = patch ? this.tell(patch) : "";
+  }
+
+  release(event) {
+    const moved = this.drag?.moved;
+    this.drag = null;
+    if (moved || !this.map) return;
+    const patch = this.patchAt(event);
+    if (patch) this.choose(patch);
+  }
+
+  choose(patch) {
+    this.cursor = patch;
+    this.events.onQuery(patch);
+    this.value.textContent = this.tell(patch);
+  }
+
+  key(event) {
+    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    const grid = this.map?.grid ?? this.source.grid;
+    if (step) {
+      const from = this.cursor ?? this.selection.query ?? grid.map((n) => Math.floor(n / 2));
+      const first = !this.cursor && !this.selection.query;
+      const to = first ? from : from.map((v, k) => Math.max(0, Math.min(grid[k] - 1, v + step[k])));
+      this.choose(to);
+    } else if (event.key === "Escape") {
+      this.cursor = null;
+      this.events.onQuery(null);
+    } else if (event.key === "+" || event.key === "=") this.magnify(1.5);
+    else if (event.key === "-") this.magnify(1 / 1.5);
+    else if (event.key === "0") this.events.onZoom({ scale: 1, x: 0, y: 0 });
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  wheel(event) {
+    if (!event.ctrlKey && this.zoom.scale === 1) return; // a page must stay scrollable over a picture
+    event.preventDefault();
+    const bounds = this.canvas.getBoundingClientRect();
+    this.magnify(event.deltaY < 0 ? 1.2 : 1 / 1.2, (event.clientX - bounds.left) / bounds.width,
+      (event.clientY - bounds.top) / bounds.height);
+  }
+
+  /** Zoom about a point given in fractions of the canvas. */
+  magnify(factor, fx = 0.5, fy = 0.5) {
+    const { width, height } = this.canvas;
+    const scale = Math.max(1, Math.min(12, this.zoom.scale * factor));
+    const x = this.zoom.x + (fx * width) / this.zoom.scale - (fx * width) / scale;
+    const y = this.zoom.y + (fy * height) / this.zoom.scale - (fy * height) / scale;
+    this.settle(scale, x, y);
+  }
+
+  pan(dx, dy) { this.settle(this.zoom.scale, this.zoom.x + dx, this.zoom.y + dy); }
+
+  settle(scale, x, y) {
+    const { width, height } = this.canvas;
+    const limit = (value, size) => Math.max(0, Math.min(size - size / scale, value));
+    this.events.onZoom({ scale, x: limit(x, width), y: limit(y, height) });
+  }
+}

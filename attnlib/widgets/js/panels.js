@@ -1,0 +1,157 @@
+// Panels around the map: legend, table of regions, small multiples, saving a picture.
+
+/** Fill the legend for the palette in force: swatch or pattern, name and range. */
+function showLegend(element, look, difference) {
+  const rows = [];
+  const swatch = (background, band) => {
+    const box = make("canvas", { width: 22, height: 16, className: "av-swatch" }, { "aria-hidden": "true" });
+    const pen = box.getContext("2d");
+    if (background) { pen.fillStyle = background; pen.fillRect(0, 0, 22, 16); }
+    if (look.pattern && band) {
+      drawPattern(pen, [[0, look.cuts[0], look.cuts[1], look.cuts[2], look.red][band]], [1, 1],
+        { x: 0, y: 0, width: 22, height: 16 }, look);
+    }
+    return box;
+  };
+  const row = (box, words) => rows.push(make("li", {}, {}, box, make("span", { textContent: words })));
+  const [low, moderate, highest] = look.cuts.map(short);
+  const red = short(look.red);
+  if (look.colours.kind === "bands") {
+    const { colours, words } = look.colours;
+    row(swatch(colours[3], 4), `4 highest (${words[4]}): ${red}x the even share and more`);
+    row(swatch(colours[2], 3), `3 highest (${words[3]}): ${highest}-${red}x`);
+    row(swatch(colours[1], 2), `2 moderate (${words[2]}): ${moderate}-${highest}x`);
+    row(swatch(colours[0], 1), `1 low (${words[1]}): ${low}-${moderate}x`);
+    row(swatch(null, 0), `0 minimal (${words[0]}): below ${low}x`);
+  } else {
+    rows.push(make("li", {}, {}, ramp(look.colours), make("span",
+      { textContent: `0 to ${short(look.top)}x the even share; more is drawn like ${short(look.top)}x` })));
+  }
+  if (difference) {
+    rows.push(make("li", {}, {}, ramp(look.diverging), make("span", {
+      textContent: `difference A minus B: ${short(-look.cuts[2])}x (more in B) to ${highest}x (more in A)` })));
+  }
+  element.replaceChildren(...rows);
+}
+
+/** A strip of a continuous palette. */
+function ramp(palette) {
+  const table = palette.bytes ?? (palette.bytes = fromBase64(palette.lut));
+  const strip = make("canvas", { width: 128, height: 12, className: "av-ramp" }, { "aria-hidden": "true" });
+  const pen = strip.getContext("2d");
+  for (let x = 0; x < 128; x++) {
+    const c = x * 6;
+    pen.fillStyle = `rgb(${table[c]},${table[c + 1]},${table[c + 2]})`;
+    pen.fillRect(x, 0, 1, 12);
+  }
+  return strip;
+}
+
+/** Fill the table of regions: share of mass, of area, and lift, for one map or for two. */
+function showRegions(element, columns) {
+  const names = columns[0].rows.map((one) => one.name);
+  element.hidden = names.length === 0;
+  if (!names.length) return;
+  const many = columns.length > 1;
+  const head = make("tr", {}, {}, make("th", { textContent: "region", scope: "col" }));
+  for (const { title } of columns) {
+    for (const words of ["mass", "lift"]) {
+      head.append(make("th", { textContent: many ? `${title} ${words}` : words, scope: "col" }));
+    }
+  }
+  head.append(make("th", { textContent: "area", scope: "col" }));
+  const lines = names.map((name, n) => {
+    const line = make("tr", {}, {}, make("th", { textContent: name, scope: "row" }));
+    for (const { rows } of columns) {
+      line.append(make("td", { textContent: rows[n] ? percent(rows[n].share) : "" }),
+        make("td", { textContent: rows[n] ? `${short(rows[n].lift)}x` : "" }));
+    }
+    line.append(make("td", { textContent: percent(columns[0].rows[n].area) }));
+    return line;
+  });
+  element.replaceChildren(make("caption", { textContent: "Regions: share of the mass over the patches" }),
+    make("thead", {}, {}, head), make("tbody", {}, {}, ...lines));
+}
+
+/** Small pictures of many heads or layers, each a button that goes there. */
+class Multiples {
+  constructor(onChoose) {
+    this.onChoose = onChoose;
+    this.element = make("div", { className: "av-multiples", hidden: true },
+      { role: "group", "aria-label": "all heads or layers" });
+    this.cells = [];
+    this.shape = "";
+    this.element.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  /** cells: [{layer, head, words, map}]; drawn with the palette of the big map. */
+  show(cells, columns, selection, look) {
+    const shape = cells.map((cell) => `${cell.layer},${cell.head}`).join(" ");
+    if (shape !== this.shape) this.build(cells, columns);
+    this.shape = shape;
+    cells.forEach((cell, n) => {
+      const { box, canvas } = this.cells[n];
+      const here = cell.layer === selection.layer && cell.head === selection.head;
+      box.setAttribute("aria-pressed", String(here && selection.heads === "one" && selection.layers === "one"));
+      box.tabIndex = here ? 0 : -1;
+      const [rows, across] = cell.grid;
+      if (canvas.width !== across || canvas.height !== rows) {
+        canvas.width = across;
+        canvas.height = rows;
+        this.cells[n].image = null;
+      }
+      const pen = canvas.getContext("2d");
+      const image = this.cells[n].image ?? (this.cells[n].image = pen.createImageData(across, rows));
+      paintLift(image, cell.lift, look.colours, look);
+      pen.putImageData(image, 0, 0);
+    });
+    if (!cells.some((cell) => cell.layer === selection.layer && cell.head === selection.head) && this.cells[0]) {
+      this.cells[0].box.tabIndex = 0;
+    }
+  }
+
+  build(cells, columns) {
+    this.columns = columns;
+    this.element.style.setProperty("--av-columns", columns);
+    this.cells = cells.map((cell) => {
+      const canvas = make("canvas", { className: "av-small" }, { "aria-hidden": "true" });
+      const box = button("", () => this.onChoose(cell.layer, cell.head), { title: cell.words, pressed: false });
+      box.append(canvas, make("span", { textContent: cell.short }));
+      return { box, canvas, image: null };
+    });
+    this.element.replaceChildren(...this.cells.map((cell) => cell.box));
+  }
+
+  key(event) {
+    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns }[event.key];
+    const at = this.cells.findIndex((cell) => cell.box === document.activeElement);
+    if (!step || at < 0) return;
+    const to = this.cells[at + step];
+    if (to) { to.box.focus(); to.box.click(); }
+    event.preventDefault();
+    event.stopPropagation();
+  }
+}
+
+/** Offer the shown maps as one PNG, with their captions. */
+function savePicture(canvases, captions, name) {
+  const width = canvases.reduce((sum, one) => sum + one.width + 10, 10);
+  const height = Math.max(...canvases.map((one) => one.height));
+  const sheet = make("canvas", { width, height: height + 56 });
+  const pen = sheet.getContext("2d");
+  pen.fillStyle = "#fff";
+  pen.fillRect(0, 0, width, height + 56);
+  pen.fillStyle = "#111";
+  pen.font = "13px system-ui, sans-serif";
+  let x = 10;
+  canvases.forEach((one, n) => {
+    pen.drawImage(one, x, 10);
+    pen.fillText(captions[n], x, one.height + 32, one.width);
+    x += one.width + 10;
+  });
+  sheet.toBlob((blob) => {
+    const link = make("a", { href: URL.createObjectURL(blob), download: `${name}.png` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }, "image/png");
+}

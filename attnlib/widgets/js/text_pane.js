@@ -1,0 +1,310 @@
+// TextPane: tokens and attention between them, as coloured text, as lines, or as a matrix.
+
+const LINE_HEIGHT = 20;
+
+class TextPane {
+  constructor(name, events) {
+    this.name = name;
+    this.events = events;
+    this.tokens = make("div", { className: "av-tokens" }, { role: "group", "aria-label": "tokens" });
+    this.keys = make("div", { className: "av-tokens" }, { role: "group", "aria-label": "keys" });
+    this.canvas = make("canvas", { className: "av-text-canvas", tabIndex: 0 },
+      { role: "application", "aria-roledescription": "attention between tokens" });
+    this.scroll = make("div", { className: "av-scroll" }, {}, this.canvas);
+    this.caption = make("p", { className: "av-caption" });
+    this.value = make("p", { className: "av-value" });
+    this.message = make("p", { className: "av-message", hidden: true }, { role: "status" });
+    this.element = make("figure", { className: "av-pane av-text" }, {}, this.message, this.tokens, this.keys,
+      this.scroll, this.caption, this.value);
+    this.canvas.addEventListener("click", (event) => this.click(event));
+    this.canvas.addEventListener("pointermove", (event) => this.hover(event));
+    for (const host of [this.tokens, this.keys]) {
+      host.addEventListener("click", (event) => this.clickToken(event));
+      host.addEventListener("pointerover", (event) => this.tellToken(event));
+    }
+    this.element.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  use(source) { this.source = source; }
+
+  draw(map, selection, look) {
+    this.map = map;
+    this.selection = selection;
+    this.look = look;
+    this.message.hidden = !map.missing;
+    this.message.textContent = map.missing ?? "";
+    const as = map.missing ? "none" : selection.view;
+    this.tokens.hidden = this.keys.hidden = as !== "text";
+    this.scroll.hidden = as !== "lines" && as !== "matrix";
+    this.caption.textContent = `${this.name ? `${this.name}: ` : ""}${map.label}`;
+    if (map.missing) return;
+    this.line = this.source.line(map, selection);
+    map.summary = this.summary();
+    if (as === "text") this.drawText();
+    if (as === "lines") this.drawLines();
+    if (as === "matrix") this.drawMatrix();
+    this.canvas.setAttribute("aria-label", `${map.label}. ${map.summary}`);
+  }
+
+  /** Which list of tokens is coloured: keys, or queries when asking who looks at a key. */
+  coloured() {
+    const to = this.selection.direction === "to" && this.selection.query !== null;
+    return to ? this.map.queryTokens : this.map.keyTokens;
+  }
+
+  chosenTokens() {
+    return this.selection.direction === "to" ? this.map.keyTokens : this.map.queryTokens;
+  }
+
+  summary() {
+    const tokens = this.coloured();
+    const best = [...this.line.lift.keys()].sort((a, b) => this.line.raw[b] - this.line.raw[a]).slice(0, 3)
+      .map((i) => `"${tokens[i]}" ${percent(this.line.raw[i])}`);
+    const { query, direction } = this.selection;
+    const who = query === null ? "All tokens together look most at"
+      : direction === "to" ? `"${this.map.keyTokens[query]}" is looked at most by`
+      : `"${this.map.queryTokens[query]}" looks most at`;
+    return `${who} ${best.join(", ")}.`;
+  }
+
+  // text -----------------------------------------------------------------------------------------
+
+  drawText() {
+    const { spec } = this.source;
+    const one = spec.same && this.selection.pageQ === this.selection.pageK;
+    this.fill(this.tokens, one ? this.coloured() : this.chosenTokens());
+    this.keys.hidden = one;
+    if (!one) this.fill(this.keys, this.coloured());
+    const coloured = one ? this.tokens : this.keys;
+    const dark = this.element.closest(".attnlib-viewer")?.dataset.theme === "dark";
+    const paper = dark ? [17, 17, 17] : [255, 255, 255];
+    const palette = this.look.colours;
+    const swatch = new ImageData(this.line.lift.length, 1);
+    paintLift(swatch, this.line.lift, palette, this.look);
+    const { alpha } = this.look;
+    [...coloured.children].forEach((token, i) => {
+      const p = swatch.data.subarray(i * 4, i * 4 + 4);
+      const strength = p[3] ? alpha : 0;
+      const mixed = paper.map((v, c) => Math.round(p[c] * strength + v * (1 - strength)));
+      const light = (0.2126 * linear(mixed[0]) + 0.7152 * linear(mixed[1]) + 0.0722 * linear(mixed[2]));
+      token.style.backgroundColor = `rgb(${mixed.join(",")})`;
+      token.style.color = light > 0.179 ? "#000" : "#fff";
+      const band = palette.kind === "bands" ? bandOf(this.line.lift[i], this.look.cuts, this.look.red) : 0;
+      token.dataset.band = this.look.pattern && band > 1 ? band : "";
+    });
+    if (!one) for (const token of this.tokens.children) token.style.backgroundColor = "";
+    const at = this.selection.query;
+    [...this.tokens.children].forEach((token, i) => {
+      token.setAttribute("aria-pressed", String(i === at));
+      token.tabIndex = i === (at ?? 0) ? 0 : -1;
+    });
+  }
+
+  fill(host, tokens) {
+    const text = tokens.join("\u0000");
+    if (host.text === text) return;
+    host.text = text;
+    host.replaceChildren(...tokens.map((token, i) => {
+      const element = make("button", { type: "button", className: "av-token", textContent: token });
+      element.dataset.at = i;
+      return element;
+    }));
+  }
+
+  clickToken(event) {
+    const token = event.target.closest(".av-token");
+    if (!token || token.parentNode === this.keys) return;
+    const at = Number(token.dataset.at);
+    this.events.onQuery(at === this.selection.query ? null : at);
+  }
+
+  tellToken(event) {
+    const token = event.target.closest(".av-token");
+    const one = this.keys.hidden;
+    if (token && (one || token.parentNode === this.keys)) this.tell(Number(token.dataset.at));
+  }
+
+  tell(i) {
+    const tokens = this.coloured();
+    if (tokens[i] === undefined) return;
+    const about = this.map.precision.startsWith("within") ? "about " : "";
+    this.value.textContent = `"${tokens[i]}" (${i}): ${about}${short(this.line.raw[i])} (${
+      this.map.precision}), ${short(this.line.lift[i])} times the even share`;
+  }
+
+  // lines ----------------------------------------------------------------------------------------
+
+  drawLines() {
+    const { map, selection, canvas } = this;
+    const height = Math.max(map.rows, map.columns) * LINE_HEIGHT + 8;
+    const width = 560;
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    const pen = canvas.getContext("2d");
+    const style = getComputedStyle(this.element);
+    pen.clearRect(0, 0, width, height);
+    pen.font = "13px system-ui, sans-serif";
+    pen.textBaseline = "middle";
+    const y = (i) => i * LINE_HEIGHT + LINE_HEIGHT / 2 + 4;
+    this.links(pen, y);
+    pen.globalAlpha = 1;
+    pen.fillStyle = style.color;
+    pen.textAlign = "right";
+    const { direction, query } = selection;
+    const write = (tokens, x, side) => tokens.forEach((token, i) => {
+      pen.font = query === i && side === (direction === "to" ? "key" : "query")
+        ? "bold 14px system-ui, sans-serif" : "13px system-ui, sans-serif";
+      pen.fillText(token, x, y(i), 150);
+    });
+    write(map.queryTokens, 160, "query");
+    pen.textAlign = "left";
+    write(map.keyTokens, 400, "key");
+  }
+
+  /** Lines as strong as the weight; all of a chosen token, else the strongest of the page. */
+  links(pen, y) {
+    const { map, selection } = this;
+    const { rows, columns, values } = map;
+    const colour = this.look.colours.kind === "bands" ? null : this.look.colours;
+    const accent = getComputedStyle(this.element).getPropertyValue("--av-accent") || "#0b57d0";
+    pen.strokeStyle = colour ? accent : accent;
+    const link = (r, c, value) => {
+      pen.globalAlpha = Math.min(1, 0.05 + value * 1.4);
+      pen.lineWidth = 0.5 + 3.5 * value;
+      pen.beginPath();
+      pen.moveTo(166, y(r));
+      pen.lineTo(394, y(c));
+      pen.stroke();
+    };
+    if (selection.query !== null) {
+      this.line.raw.forEach((value, i) => {
+        if (value < 0.002) return;
+        if (selection.direction === "to") link(i, selection.query, value);
+        else link(selection.query, i, value);
+      });
+      return;
+    }
+    const least = strongest(values, 800);
+    for (let i = 0; i < rows * columns; i++) {
+      if (values[i] >= least) link(Math.floor(i / columns), i % columns, values[i]);
+    }
+  }
+
+  // matrix ---------------------------------------------------------------------------------------
+
+  drawMatrix() {
+    const { map, canvas, look } = this;
+    const { rows, columns, values, visible } = map;
+    const labels = Math.max(rows, columns) <= 64;
+    this.margin = labels ? 110 : 14;
+    const cell = Math.max(1, Math.min(26, Math.floor((labels ? 560 : 640) / Math.max(rows, columns))));
+    this.cell = cell;
+    const width = this.margin + columns * cell + 4;
+    const height = this.margin + rows * cell + 4;
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    const pen = canvas.getContext("2d");
+    pen.globalAlpha = 1;
+    pen.clearRect(0, 0, width, height);
+    if (!this.image || this.image.width !== columns || this.image.height !== rows) {
+      this.image = new ImageData(columns, rows);
+      this.small = make("canvas", { width: columns, height: rows });
+      this.lift = new Float32Array(rows * columns);
+    }
+    for (let r = 0, i = 0; r < rows; r++) for (let c = 0; c < columns; c++, i++) this.lift[i] = values[i] * visible[r];
+    paintLift(this.image, this.lift, look.colours, look);
+    this.small.getContext("2d").putImageData(this.image, 0, 0);
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(this.small, this.margin, this.margin, columns * cell, rows * cell);
+    const ink = getComputedStyle(this.element).color;
+    pen.fillStyle = pen.strokeStyle = ink;
+    pen.strokeRect(this.margin - 0.5, this.margin - 0.5, columns * cell + 1, rows * cell + 1);
+    if (labels) this.axes(pen, cell);
+    const at = this.selection.query;
+    if (at !== null) {
+      pen.lineWidth = 2;
+      if (this.selection.direction === "to") pen.strokeRect(this.margin + at * cell, this.margin, cell, rows * cell);
+      else pen.strokeRect(this.margin, this.margin + at * cell, columns * cell, cell);
+      pen.lineWidth = 1;
+    }
+  }
+
+  axes(pen, cell) {
+    pen.font = `${Math.min(13, Math.max(8, cell - 2))}px system-ui, sans-serif`;
+    pen.textBaseline = "middle";
+    pen.textAlign = "right";
+    this.map.queryTokens.forEach((token, i) =>
+      pen.fillText(token, this.margin - 5, this.margin + (i + 0.5) * cell, this.margin - 8));
+    pen.textAlign = "left";
+    this.map.keyTokens.forEach((token, i) => {
+      pen.save();
+      pen.translate(this.margin + (i + 0.5) * cell, this.margin - 5);
+      pen.rotate(-Math.PI / 2);
+      pen.fillText(token, 0, 0, this.margin - 8);
+      pen.restore();
+    });
+  }
+
+  // choosing -------------------------------------------------------------------------------------
+
+  place(event) {
+    const bounds = this.canvas.getBoundingClientRect();
+    const x = ((event.clientX - bounds.left) * this.canvas.width) / bounds.width;
+    const y = ((event.clientY - bounds.top) * this.canvas.height) / bounds.height;
+    if (this.selection.view === "matrix") {
+      return { row: Math.floor((y - this.margin) / this.cell), column: Math.floor((x - this.margin) / this.cell) };
+    }
+    const line = Math.floor((y - 4) / LINE_HEIGHT);
+    return x < 280 ? { row: line, column: null } : { row: null, column: line };
+  }
+
+  click(event) {
+    const { row, column } = this.place(event);
+    const at = this.selection.direction === "to" ? column : row;
+    if (at === null || at < 0 || at >= this.chosenTokens().length) return;
+    this.events.onQuery(at === this.selection.query ? null : at);
+  }
+
+  hover(event) {
+    const { row, column } = this.place(event);
+    const { map } = this;
+    if (this.selection.view === "lines") {
+      const at = this.selection.direction === "to" ? row : column;
+      if (at !== null) this.tell(at);
+      return;
+    }
+    if (row < 0 || column < 0 || row >= map.rows || column >= map.columns) return;
+    const value = map.values[row * map.columns + column];
+    this.value.textContent = `"${map.queryTokens[row]}" looks at "${map.keyTokens[column]}": ${short(value)} (${
+      map.precision}), ${short(value * map.visible[row])} times the even share`;
+  }
+
+  key(event) {
+    const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1, Home: -1e6, End: 1e6 }[event.key];
+    if (event.key === "Escape") this.events.onQuery(null);
+    else if (step && this.map && !this.map.missing) {
+      const last = this.chosenTokens().length - 1;
+      const from = this.selection.query ?? (step > 0 ? -1 : last + 1);
+      this.events.onQuery(Math.max(0, Math.min(last, from + step)));
+      if (this.selection.view === "text") this.tokens.children[this.selection.query]?.focus();
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+}
+
+/** The value of the n-th strongest entry (about), without sorting everything. */
+function strongest(values, n) {
+  if (values.length <= n) return 0.002;
+  const counts = new Uint32Array(1024);
+  for (const value of values) counts[Math.min(1023, Math.floor(value * 1023))]++;
+  let sum = 0;
+  for (let i = 1023; i > 0; i--) {
+    sum += counts[i];
+    if (sum >= n) return Math.max(i / 1023, 0.002);
+  }
+  return 0.002;
+}
+
+function linear(channel) {
+  const c = channel / 255;
+  return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+}

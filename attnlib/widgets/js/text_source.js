@@ -1,0 +1,173 @@
+// TextSource: from a selection to a matrix of weights over two lists of tokens (one page of each).
+//
+// Beyond the fields of an image selection: query = index of a row within the page or null (all rows),
+// words = merge the pieces of a word (sum over keys, mean over queries), pageQ, pageK, view.
+
+class TextSource {
+  constructor(spec, blob) {
+    this.spec = spec;
+    this.blob = blob;
+    this.blocks = new Map();
+    this.cache = new Map();
+    this.exact = new Map();
+    this.ask = null;
+  }
+
+  get layers() { return this.spec.layers; }
+
+  name(q, k, layer) { return `${q},${k},${layer}`; }
+
+  key({ layer, layers, head, heads, pageQ, pageK }) {
+    return JSON.stringify([layers === "one" ? layer : layers, heads === "one" ? head : heads, pageQ, pageK]);
+  }
+
+  async open() {
+    this.where_ = new Map(this.spec.blocks.map((block) => [this.name(block.q, block.k, block.layer), block]));
+    const first = this.spec.first_layer;
+    const block = this.where_.get(this.name(0, 0, first));
+    if (block) this.blocks.set(this.name(0, 0, first), await readHeld(this.blob, block.values));
+  }
+
+  async openRest(onBlock) {
+    for (const [name, block] of this.where_) {
+      if (this.blocks.has(name)) continue;
+      this.blocks.set(name, await readHeld(this.blob, block.values));
+      onBlock();
+    }
+  }
+
+  /** Return {values, rows, columns, queryTokens, keyTokens, missing, notes, label, precision, visible}. */
+  map(selection) {
+    const [q0, q1] = this.spec.query_pages[selection.pageQ];
+    const [k0, k1] = this.spec.key_pages[selection.pageK];
+    const base = { notes: [], missing: null, prefix: null, precision: this.spec.precision, summary: "",
+      label: this.label(selection), rows: q1 - q0, columns: k1 - k0, queryStart: q0, keyStart: k0,
+      queryTokens: this.spec.query_tokens.slice(q0, q1), keyTokens: this.spec.key_tokens.slice(k0, k1) };
+    const key = this.key(selection);
+    let found = this.exact.get(key) ?? this.cache.get(key);
+    if (!found) {
+      found = this.fold(selection);
+      if (found.missing) return { ...base, values: null, missing: found.missing };
+      if (this.cache.size > 12) this.cache.clear();
+      this.cache.set(key, found);
+    }
+    const map = { ...base, values: found.values, notes: found.notes };
+    const merged = selection.words ? this.merge(map, key) : map;
+    this.weigh(merged);
+    return merged;
+  }
+
+  fold(selection) {
+    const places = selection.layers === "one" ? [selection.layer] : this.layers.map((_, i) => i);
+    const name = (i) => this.name(selection.pageQ, selection.pageK, i);
+    const absent = places.filter((i) => !this.where_.has(name(i)));
+    if (absent.length) {
+      if (this.ask) { this.request(selection); return { missing: "asking the kernel for this page" }; }
+      return { missing: "this file holds other pages or layers of the text only; a kernel has the rest" };
+    }
+    if (places.some((i) => !this.blocks.has(name(i)))) return { missing: "still reading this part of the page" };
+    const notes = [];
+    const perLayer = places.map((i) => {
+      const held = this.blocks.get(name(i));
+      const [heads, rows, columns] = held.shape;
+      const merged = this.where_.get(name(i)).merged;
+      if (merged && selection.heads !== "mean") notes.push("this file holds the mean over the heads for this page");
+      const chosen = merged ? [0] : selection.heads === "one"
+        ? [Math.min(selection.head, heads - 1)] : range(heads);
+      const how = chosen.length === 1 ? "mean" : selection.heads;
+      const out = new Float32Array(rows * columns);
+      for (let r = 0; r < rows; r++) {
+        const line = foldRows(chosen.map((h) => [held, h * rows + r]), columns, how);
+        out.set(line, r * columns);
+      }
+      return out;
+    });
+    const how = selection.layers === "one" ? "mean" : selection.layers;
+    return { values: foldArrays(perLayer, how), notes: [...new Set(notes)] };
+  }
+
+  /** Merge the pieces of words: keys are added up, queries averaged. */
+  merge(map) {
+    const inPage = (words, start, count) => (words ?? []).map(([a, b]) => [Math.max(a - start, 0),
+      Math.min(b - start, count)]).filter(([a, b]) => b > a);
+    const queries = inPage(this.spec.query_words, map.queryStart, map.rows);
+    const keys = inPage(this.spec.key_words, map.keyStart, map.columns);
+    const spell = (tokens, [a, b]) => tokens.slice(a, b).map((t, n) => (n ? t.replace(/^##/, "") : t)).join("");
+    const values = new Float32Array(queries.length * keys.length);
+    queries.forEach(([q0, q1], r) => {
+      keys.forEach(([k0, k1], c) => {
+        let sum = 0;
+        for (let q = q0; q < q1; q++) for (let k = k0; k < k1; k++) sum += map.values[q * map.columns + k];
+        values[r * keys.length + c] = sum / (q1 - q0);
+      });
+    });
+    return { ...map, values, rows: queries.length, columns: keys.length,
+      lastKeys: queries.map(([, b]) => keys.filter(([a]) => a < b).length),
+      queryTokens: queries.map((one) => spell(map.queryTokens, one)),
+      keyTokens: keys.map((one) => spell(map.keyTokens, one)) };
+  }
+
+  /** Even share of each row: one over the keys that the row may see. */
+  weigh(map) {
+    const all = this.spec.key_pages.length > 1 && !map.lastKeys ? this.spec.key_tokens.length : map.columns;
+    map.visible = new Float32Array(map.rows).fill(all);
+    if (!this.spec.causal) return;
+    for (let r = 0; r < map.rows; r++) {
+      map.visible[r] = map.lastKeys ? map.lastKeys[r] : map.queryStart + r + 1;
+    }
+  }
+
+  /** Lift of every key for one query row, of every query for one key, or of the mean row. */
+  line(map, selection) {
+    const { rows, columns, values, visible } = map;
+    const toKey = selection.direction === "to";
+    const out = new Float32Array(toKey && selection.query !== null ? rows : columns);
+    const raw = new Float32Array(out.length);
+    if (selection.query === null) {
+      for (let r = 0; r < rows; r++) {
+        for (let c = 0; c < columns; c++) {
+          raw[c] += values[r * columns + c] / rows;
+          out[c] += (values[r * columns + c] * visible[r]) / rows;
+        }
+      }
+      return { lift: out, raw };
+    }
+    const at = Math.min(selection.query, (toKey ? columns : rows) - 1);
+    for (let i = 0; i < out.length; i++) {
+      raw[i] = toKey ? values[i * columns + at] : values[at * columns + i];
+      out[i] = raw[i] * (toKey ? visible[i] : visible[at]);
+    }
+    return { lift: out, raw };
+  }
+
+  label(selection) {
+    const layer = selection.layers === "one" ? `layer ${this.layers[selection.layer].index}`
+      : `${selection.layers} over layers`;
+    const heads = this.layers[selection.layers === "one" ? selection.layer : 0].heads;
+    const head = selection.heads === "one" ? `head ${heads[Math.min(selection.head, heads.length - 1)]}`
+      : `${selection.heads} over heads`;
+    return `${this.spec.name}: ${layer}, ${head}`;
+  }
+
+  where(selection) { return this.label(selection); }
+
+  shares() { return []; }
+
+  read(answer) { return { values: answer.buffers[0], notes: [] }; }
+
+  async request(selection) {
+    const key = this.key(selection);
+    if (this.pending === key) return;
+    this.pending = key;
+    try {
+      if (this.exact.size > 30) this.exact.clear();
+      this.exact.set(key, await this.ask({ ...selection }));
+    } catch (problem) {
+      this.onProblem?.(String(problem.message));
+      return;
+    } finally {
+      if (this.pending === key) this.pending = null;
+    }
+    this.onAnswer?.();
+  }
+}

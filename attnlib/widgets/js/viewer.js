@@ -1,0 +1,275 @@
+// Viewer: the controls, the panes and the one state they follow. Hosts give a model with
+// get / set / save_changes / on / off (anywidget's own, or the page's shim), and an element.
+
+const FOLDS = [["one", "one"], ["mean", "mean over"], ["max", "max over"], ["min", "min over"]];
+const SELECTION = { source: 0, map: 0, layer: 0, layers: "one", head: 0, heads: "mean", row: 0, query: null,
+  direction: "from", view: "text", words: false, pageQ: 0, pageK: 0 };
+const STATE = { two: false, palette: "bands", alpha: 0.6, cuts: [0.5, 1.5, 3], red: 6, top: 6, smooth: true,
+  pattern: false, grey: true, regions: true, multiples: "none", speed: 700 };
+
+class Viewer {
+  constructor(model, element) {
+    this.model = model;
+    this.root = element;
+    this.page = model.get("document");
+    this.blob = bytesOf(model.get("blob"));
+    this.sources = this.page.sources.map((spec) =>
+      spec.kind === "text" ? new TextSource(spec, this.blob) : new ImageSource(spec, this.blob));
+    this.palettes = this.page.palettes;
+    this.state = { ...STATE, ...structuredClone(model.get("state")) };
+    this.state.a = { ...SELECTION, ...this.state.a };
+    this.state.b = { ...SELECTION, ...(this.state.b ?? this.state.a) };
+    this.active = "a";
+    this.zoom = { scale: 1, x: 0, y: 0 };
+    this.painted = 0;
+  }
+
+  async start() {
+    this.linkKernel();
+    await Promise.all(this.sources.map((source) => source.open()));
+    this.photos = await Promise.all(this.page.sources.map((spec) => this.photo(spec)));
+    this.build();
+    this.follow();
+    this.draw();
+    for (const source of this.sources) source.openRest(() => this.schedule());
+  }
+
+  async photo(spec) {
+    if (!spec.picture) return null;
+    const { offset, length, mime } = spec.picture;
+    return createImageBitmap(new Blob([this.blob.slice(offset, offset + length)], { type: mime }));
+  }
+
+  /** Where a kernel answers, sources may ask it for what the page does not hold. */
+  linkKernel() {
+    const { model } = this;
+    if (!model.send || !this.page.kernel) return;
+    const waiting = new Map();
+    let number = 0;
+    this.onMessage = (content, buffers) => {
+      const done = waiting.get(content.answer);
+      if (!done) return;
+      waiting.delete(content.answer);
+      if (content.error) { done.fail(new Error(content.error)); return; }
+      done.keep({ ...content, buffers: (buffers ?? []).map((one) => {
+        const bytes = bytesOf(one).slice();
+        return new Float32Array(bytes.buffer, 0, bytes.byteLength / 4);
+      }) });
+    };
+    model.on("msg:custom", this.onMessage);
+    this.sources.forEach((source, place) => {
+      source.ask = async (request) => {
+        const id = `${place}-${++number}`;
+        const answer = await new Promise((keep, fail) => {
+          waiting.set(id, { keep, fail });
+          model.send({ ask: id, source: place, request });
+        });
+        return source.read(answer);
+      };
+      source.onAnswer = () => this.schedule();
+      source.onProblem = (words) => { this.status.textContent = words; };
+    });
+  }
+
+  /** Listen to changes of the state from outside (Python). */
+  follow() {
+    this.onState = () => {
+      const next = this.model.get("state");
+      if (JSON.stringify(next) === this.sent) return;
+      Object.assign(this.state, structuredClone(next));
+      this.syncControls();
+      this.draw();
+    };
+    this.onDocument = () => this.renew();
+    this.model.on("change:state", this.onState);
+    this.model.on("change:document", this.onDocument);
+    this.onTheme = new MutationObserver(() => this.theme());
+    this.onTheme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  }
+
+  /** A new document (another picture or model): everything is read again. */
+  async renew() {
+    const fresh = new Viewer(this.model, this.root);
+    this.stop();
+    await fresh.start();
+    this.successor = fresh;
+  }
+
+  stop() {
+    if (this.successor) { this.successor.stop(); return; }
+    clearInterval(this.timer);
+    this.onTheme?.disconnect();
+    if (this.onState) this.model.off("change:state", this.onState);
+    if (this.onDocument) this.model.off("change:document", this.onDocument);
+    if (this.onMessage) this.model.off("msg:custom", this.onMessage);
+  }
+
+  get selection() { return this.state[this.active]; }
+
+  /** Change the selection of the active side, tell the host, draw in the same task. */
+  choose(change, side = this.active) {
+    const next = Object.assign(this.state[side], change);
+    const source = this.sources[next.source];
+    next.layer = Math.min(next.layer, source.layers.length - 1);
+    next.head = Math.min(next.head, this.headCount(next) - 1);
+    if ("source" in change) Object.assign(next, { map: 0, query: null, row: 0, pageQ: 0, pageK: 0 });
+    this.changed("layer" in change || "head" in change ? null : change);
+  }
+
+  set(change) {
+    Object.assign(this.state, change);
+    this.changed(change);
+  }
+
+  changed() {
+    this.syncControls();
+    this.draw();
+    const plain = structuredClone(this.state);
+    this.sent = JSON.stringify(plain);
+    this.model.set("state", plain);
+    this.model.save_changes();
+  }
+
+  headCount(selection) {
+    const { layers } = this.sources[selection.source];
+    return selection.layers === "one" ? layers[selection.layer].heads.length
+      : Math.min(...layers.map((layer) => layer.heads.length));
+  }
+
+  schedule() {
+    if (this.frame) return;
+    this.frame = requestAnimationFrame(() => { this.frame = null; this.draw(); });
+  }
+
+  look() {
+    const { state } = this;
+    return { ...state, colours: this.palettes[state.palette] ?? this.palettes.bands,
+      diverging: this.palettes.difference };
+  }
+
+  build() {
+    this.root.replaceChildren();
+    this.box = make("div", { className: "attnlib-viewer" }, { role: "region", "aria-label": this.page.title });
+    this.imagePanes = ["A", "B", "A minus B"].map((name) => new ImagePane(name, {
+      onQuery: (query) => this.choose({ query, map: 0 }, name === "B" ? "b" : name === "A" ? "a" : this.active),
+      onZoom: (zoom) => { this.zoom = zoom; this.draw(); },
+    }));
+    this.textPanes = ["A", "B"].map((name) => new TextPane(name, {
+      onQuery: (query) => this.choose({ query }, name === "B" ? "b" : "a") }));
+    this.stage = make("div", { className: "av-stage" });
+    this.legend = make("ul", { className: "av-legend" }, { "aria-label": "colours" });
+    this.regions = make("table", { className: "av-regions", hidden: true });
+    this.multiples = new Multiples((layer, head) =>
+      this.choose({ layer, head, layers: "one", heads: "one", map: 0 }));
+    this.notes = make("ul", { className: "av-notes" }, { "aria-label": "notes" });
+    this.status = make("p", { className: "av-status" }, { role: "status", "aria-live": "polite" });
+    this.box.append(...buildControls(this), this.stage, this.status,
+      make("div", { className: "av-side" }, {}, this.legend, this.regions, this.notes), this.multiples.element);
+    this.root.append(this.box);
+    this.theme();
+    this.syncControls();
+  }
+
+  /** Dark where JupyterLab (or the page's own colour scheme) is dark. */
+  theme() {
+    const { jpThemeLight } = document.body.dataset;
+    const dark = jpThemeLight === undefined ? matchMedia("(prefers-color-scheme: dark)").matches
+      : jpThemeLight === "false";
+    this.box.dataset.theme = dark ? "dark" : "light";
+  }
+
+  syncControls() { this.controls?.sync(); }
+
+  draw() {
+    const look = this.look();
+    const sides = this.state.two ? ["a", "b"] : ["a"];
+    const chosen = sides.map((side) => this.state[side]);
+    const sources = chosen.map((selection) => this.sources[selection.source]);
+    const maps = chosen.map((selection, n) => sources[n].map(selection));
+    const panes = sources.map((source, n) =>
+      source.spec.kind === "text" ? this.textPanes[n] : this.imagePanes[n]);
+    const bothImages = this.state.two && sources.every((source) => source.spec.kind === "image");
+    const difference = bothImages ? this.difference(maps) : null;
+    if (bothImages) panes.push(this.imagePanes[2]);
+    const wanted = panes.map((pane) => pane.element);
+    if (wanted.length !== this.stage.children.length || wanted.some((e, n) => e !== this.stage.children[n])) {
+      this.stage.replaceChildren(...wanted);
+    }
+    maps.forEach((map, n) => {
+      panes[n].name = this.state.two ? `${"AB"[n]}${this.sources.length > 1 ? ` ${sources[n].spec.name}` : ""}` : "";
+      panes[n].use(sources[n], this.photos[chosen[n].source]);
+      panes[n].draw(map, chosen[n], look, this.zoom);
+      panes[n].element.dataset.active = String(this.state.two && sides[n] === this.active);
+    });
+    if (bothImages) {
+      this.imagePanes[2].use(sources[0], this.photos[chosen[0].source]);
+      this.imagePanes[2].draw(difference, chosen[0], { ...look, regions: false }, this.zoom, difference.lift);
+    }
+    this.tell(look, chosen, sources, maps, difference);
+    this.drawMultiples(look);
+    this.box.dataset.tick = ++this.painted;
+  }
+
+  difference([a, b]) {
+    if (a.missing || b.missing) return { ...a, missing: a.missing ?? b.missing, lift: null };
+    if (a.grid.join() !== b.grid.join()) {
+      return { ...a, lift: null, missing: `no difference: A has ${a.grid.join("x")} patches, B ${b.grid.join("x")}` };
+    }
+    const lift = a.lift.map((value, i) => value - b.lift[i]);
+    return { ...a, lift, values: lift, raw: null, label: "difference of the multiples of the even share" };
+  }
+
+  /** Words and tables under the map, in one go. */
+  tell(look, chosen, sources, maps, difference) {
+    const text = sources[0].spec.kind === "text";
+    const key = JSON.stringify([look.palette, look.cuts, look.red, look.top, look.pattern, !!difference, text]);
+    if (key !== this.legendKey) {
+      this.legend.hidden = text && maps[0].values === null;
+      showLegend(this.legend, look, difference);
+    }
+    this.legendKey = key;
+    const outside = maps[0].prefix;
+    this.status.textContent = [maps[0].summary ?? "",
+      outside === null || outside === undefined ? ""
+        : `${percent(outside)} of the attention lies outside the patches (${
+          sources[0].spec.prefix.join(", ") || "other tokens"}).`].join(" ").trim();
+    if (!text) {
+      showRegions(this.regions, maps.map((map, n) => ({ title: "AB"[n], rows: sources[n].shares(map) })));
+    } else this.regions.hidden = true;
+    const notes = [...new Set(maps.flatMap((map, n) => [...map.notes, ...sources[n].spec.notes]))];
+    if (notes.join() !== this.noteKey) {
+      this.notes.replaceChildren(...notes.map((words) => make("li", { textContent: words })));
+    }
+    this.noteKey = notes.join();
+  }
+
+  drawMultiples(look) {
+    const { multiples: what } = this.state;
+    const { selection } = this;
+    const source = this.sources[selection.source];
+    this.multiples.element.hidden = what === "none" || source.spec.kind === "text";
+    if (this.multiples.element.hidden) return;
+    const heads = range(this.headCount(selection));
+    const layers = range(source.layers.length);
+    const pairs = what === "heads" ? heads.map((head) => [selection.layer, head])
+      : what === "layers" ? layers.map((layer) => [layer, selection.head])
+      : layers.flatMap((layer) => range(source.layers[layer].heads.length).map((head) => [layer, head]));
+    const cells = pairs.map(([layer, head]) => {
+      const one = { ...selection, map: 0, layer, head, layers: "one", heads: "one", query: null };
+      const map = source.map(one);
+      return { layer, head, lift: map.lift, grid: map.grid, words: source.where(one),
+        short: what === "heads" ? `head ${source.layers[layer].heads[head]}`
+          : what === "layers" ? `layer ${source.layers[layer].index}`
+          : `${source.layers[layer].index}.${source.layers[layer].heads[head]}` };
+    });
+    const columns = what === "all" ? Math.max(...source.layers.map((layer) => layer.heads.length))
+      : Math.min(pairs.length, 12);
+    this.multiples.show(cells, columns, selection, look);
+  }
+}
+
+async function render({ model, el }) {
+  const viewer = new Viewer(model, el);
+  await viewer.start();
+  return () => viewer.stop();
+}

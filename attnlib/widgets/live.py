@@ -1,0 +1,104 @@
+"""The viewer with a kernel behind it: the same module through anywidget."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets
+
+from attnlib.errors import AttnlibError
+from attnlib.widgets.answering import patch_answer, text_answer
+from attnlib.widgets.fragment import module_source, style_source
+
+if TYPE_CHECKING:
+    from attnlib.widgets.viewing import Viewer
+
+__all__ = ["LiveViewer"]
+
+
+class LiveViewer(anywidget.AnyWidget):
+    """A viewer whose selection Python can read and set, and that asks the kernel for exact maps.
+
+    ``state`` is the viewer's whole state: ``state["a"]`` and ``state["b"]`` are the selections of the
+    two sides. Callbacks run on another thread in JupyterLab, so the work behind them is locked.
+    """
+
+    _esm = module_source() + "\nexport default { render };\n"
+    _css = style_source()
+    document = traitlets.Dict().tag(sync=True)
+    blob = traitlets.Bytes().tag(sync=True)
+    state = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self._shown: Viewer | None = None
+        self._lock = threading.Lock()
+        self.on_msg(self._hear)
+
+    @classmethod
+    def from_viewer(cls, viewer: Viewer) -> LiveViewer:
+        """Make a live viewer of a packed one."""
+        live = cls(document={**viewer.document, "kernel": True}, blob=viewer.blob, state=viewer.state)
+        live._shown = viewer
+        return live
+
+    def show(self, viewer: Viewer, *, state: dict[str, Any] | None = None) -> None:
+        """Show another packed viewer in the same place; ``state`` keeps a look and a selection."""
+        with self._lock:
+            self._shown = viewer
+        with self.hold_sync():
+            self.blob = viewer.blob
+            self.state = viewer.state if state is None else state
+            self.document = {**viewer.document, "kernel": True}
+
+    def choose(self, **change: Any) -> None:
+        """Change the selection of side A: layer, layers, head, heads, row, query, direction, map ..."""
+        self.state = {**self.state, "a": {**self.state.get("a", {}), **change}}
+
+    def watch(self, react: Callable[[dict[str, Any]], None]) -> None:
+        """Call ``react`` with the new state after every change."""
+        self.observe(lambda change: react(change["new"]), names="state")
+
+    def _hear(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
+        del buffers
+        if "ask" not in content:
+            return
+        try:
+            arrays, prefix = self.answer(int(content["source"]), content["request"])
+        except (AttnlibError, KeyError, TypeError, ValueError) as error:
+            self.send({"answer": content["ask"], "error": f"the kernel could not answer: {error}"})
+            return
+        answer = {"answer": content["ask"], "prefix": prefix}
+        self.send(answer, buffers=[array.tobytes() for array in arrays])
+
+    def answer(self, source: int, request: dict[str, Any]) -> tuple[list[Any], float | None]:
+        """Compute what the page asks for: exact numbers of one selection."""
+        with self._lock:
+            viewer = self._shown
+            if viewer is None or not 0 <= source < len(viewer.records):
+                raise AttnlibError("the kernel holds no record for this viewer")
+            record, item, part = viewer.records[source]
+            if part is None:
+                return patch_answer(record, request, item=item)
+            spec = viewer.document["sources"][source]
+            pages = spec["query_pages"], spec["key_pages"]
+            return text_answer(record, part, request, *pages, item=item)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**options)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+        if self._shown is not None:
+            # a saved notebook, an export and an untrusted one have no kernel: they show these
+            data = {
+                **data,
+                "text/html": self._shown.to_html(),
+                "image/jpeg": base64.b64encode(self._shown.poster).decode(),
+            }
+        return data, metadata
+
+    def __repr__(self) -> str:
+        return f"LiveViewer({self._shown!r})"
