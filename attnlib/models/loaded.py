@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -46,11 +46,18 @@ class Prepared:
     inputs : keyword arguments of the model's forward pass.
     views : one per picture; empty for a model of text.
     texts : the texts that went in, if any.
+    layouts : for texts, one layout per item: readable tokens, words of several tokens, what the head
+        reads; empty where the layout follows from the shapes.
+    seen : for texts, True for real tokens and False for padding, [batch, token].
+    notes : what was cut off, in words.
     """
 
     inputs: Mapping[str, Any]
     views: tuple[View, ...] = ()
     texts: tuple[str, ...] = ()
+    layouts: tuple[TokenLayout, ...] = ()
+    seen: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Preparer(Protocol):
@@ -123,7 +130,7 @@ class LoadedModel:
         prompts = [texts] if isinstance(texts, str) else texts
         prepared = self.preparer(many, size=size, texts=prompts)
         inputs = {name: self._placed(value) for name, value in prepared.inputs.items()}
-        return Prepared(inputs, prepared.views, prepared.texts)
+        return replace(prepared, inputs=inputs)
 
     def said(self, output: Any, *, views: Sequence[View] = (), texts: Sequence[str] = ()) -> Said:
         """Say in words and numbers what the model answered.

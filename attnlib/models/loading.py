@@ -48,5 +48,5 @@ def _placed(loaded: LoadedModel, device: Any, dtype: torch.dtype | str | None) -
             raise InputError(f"unknown dtype {dtype!r}; for example 'float32', 'float64', 'bfloat16'")
         dtype = getattr(torch, dtype)
     if device is not None or dtype is not None:
-        loaded.model.to(device=device, dtype=dtype)
+        loaded.model.to(device=device, dtype=dtype)  # type: ignore[arg-type]
     return loaded

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from attnlib.errors import ModelError
 from attnlib.models.packages import package_folder, required
+from attnlib.models.quiet import quiet
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -82,7 +83,7 @@ class SaliencyModel(nn.Module):
     def forward(self, pixel_values: Float[Tensor, "batch channel height width"]) -> SaliencyOutput:
         """Return the predicted saliency of normalised pictures of any size of whole patches."""
         batch, _, height, width = pixel_values.shape
-        patch = self.config.patch_size
+        patch = int(self.backbone.embeddings.patch_embeddings.patch_size[0])
         tokens = self.backbone(pixel_values=pixel_values).last_hidden_state
         features = tokens[:, 1:].transpose(1, 2).reshape(batch, -1, height // patch, width // patch)
         logits = nn.functional.interpolate(
@@ -124,9 +125,8 @@ def load_saliency_model() -> SaliencyModel:
         image_size=_IMAGE_SIZE,
         patch_size=_PATCH_SIZE,
     )
-    loaded, info = Dinov2Model.from_pretrained(
-        None, config=config, state_dict=backbone, output_loading_info=True
-    )
+    with quiet():
+        loaded, info = _pretrained(Dinov2Model, config, backbone)
     wrong = {kind: sorted(names) for kind, names in info.items() if names}
     if wrong:
         raise ModelError(f"the weights in {onnx_file().name} do not fit a DINOv2-small: {wrong}")
@@ -134,6 +134,11 @@ def load_saliency_model() -> SaliencyModel:
     counts = {f"bn{i}.num_batches_tracked": torch.zeros((), dtype=torch.long) for i in (1, 2, 3)}
     model.decoder.load_state_dict(decoder | counts)
     return model.eval()
+
+
+def _pretrained(kind: Any, config: Dinov2Config, state: dict[str, Tensor]) -> tuple[Dinov2Model, dict]:
+    """Let transformers rename the weights to its present names, and report what did not fit."""
+    return kind.from_pretrained(None, config=config, state_dict=state, output_loading_info=True)
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
