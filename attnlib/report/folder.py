@@ -1,0 +1,168 @@
+"""Many pictures: one report each, and a page that leads to them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from attnlib.errors import AttnlibError, ReportError
+from attnlib.report.make import run_report, written
+
+__all__ = ["Made", "find_pictures", "run_reports", "write_index"]
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of one picture.
+
+    Parameters
+    ----------
+    name : of the picture, without folders.
+    report : the page; None if it failed.
+    problem : why it failed, first line; "" if it did not.
+    """
+
+    name: str
+    report: Path | None
+    problem: str = ""
+
+
+def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Return the picture files among files and folders, folders sorted by name, none twice.
+
+    Raises
+    ------
+    ReportError
+        If a source does not exist, or a folder holds no picture.
+    """
+    found: dict[Path, None] = {}
+    for source in map(Path, sources):
+        if source.is_dir():
+            inside = [p for p in sorted(source.iterdir()) if p.suffix.lower() in _SUFFIXES and p.is_file()]
+            if not inside:
+                raise ReportError(f"the folder {source} holds no picture ({', '.join(sorted(_SUFFIXES))})")
+            found.update(dict.fromkeys(inside))
+        elif source.is_file():
+            found[source] = None
+        else:
+            raise ReportError(f"there is no picture {source}")
+    return list(found)
+
+
+def run_reports(
+    pictures: Sequence[Path],
+    folder: Path,
+    *,
+    notebook: str | os.PathLike[str] = "90_report",
+    parameters: Mapping[str, Any] | None = None,
+    picture_parameter: str = "picture",
+    progress: bool = False,
+    tell: Callable[[str], None] | None = None,
+    **options: Any,
+) -> list[Made]:
+    """Make a report of each picture; a picture that fails does not stop the others.
+
+    Parameters
+    ----------
+    pictures : picture files.
+    folder : where the pages go.
+    notebook, parameters, progress : as for :func:`run_report`.
+    picture_parameter : name of the notebook's parameter that takes the picture.
+    tell : called with one line before and after each picture.
+    options : further options of :func:`run_report`.
+
+    Returns
+    -------
+    What became of each picture, in the same order. With several pictures, ``index.html`` leads to them.
+    """
+    tell = tell or _silent
+    made = []
+    for number, (picture, stem) in enumerate(zip(pictures, _stems(pictures), strict=True), start=1):
+        tell(f"[{number}/{len(pictures)}] {picture.name}")
+        chosen = {**(parameters or {}), picture_parameter: str(picture.resolve())}
+        try:
+            report = run_report(notebook, folder / f"{stem}.html", chosen, progress=progress, **options)
+            made.append(Made(picture.name, report))
+        except AttnlibError as error:
+            made.append(Made(picture.name, None, str(error)))
+            tell(f"{picture.name}: {error}")
+    if len(pictures) > 1:
+        write_index(made, folder)
+    return made
+
+
+def write_index(made: Sequence[Made], folder: Path, *, title: str = "Attention reports") -> Path:
+    """Write ``index.html`` and ``index.json`` with a line for each report.
+
+    Parameters
+    ----------
+    made : what became of each picture.
+    folder : where the pages are.
+    title : heading of the page.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    style = (Path(__file__).with_name("template") / "style.css").read_text()
+    rows = []
+    for one in made:
+        if one.report is None:
+            rows.append(f"<tr><td>{escape(one.name)}</td><td>failed: {escape(_first(one.problem))}</td></tr>")
+        else:
+            link = escape(_address(one.report.name), quote=True)
+            rows.append(
+                f'<tr><td><a href="{link}">{escape(one.name)}</a></td><td>{_summary(one.report)}</td></tr>'
+            )
+    page = (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{style}</style></head><body><main><h1>{escape(title)}</h1>"
+        f"<table><tr><th>picture</th><th>in short</th></tr>{''.join(rows)}</table></main></body></html>\n"
+    )
+    about = [
+        {"picture": one.name, "report": one.report and one.report.name, "problem": _first(one.problem)}
+        for one in made
+    ]
+    written(folder / "index.json", json.dumps(about, indent=2) + "\n")
+    return written(folder / "index.html", page)
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+def _stems(pictures: Sequence[Path]) -> list[str]:
+    """Return a name for each report; pictures that differ only in folder or suffix get a number."""
+    used: dict[str, int] = {"index": 1}
+    stems = []
+    for picture in pictures:
+        stem = picture.stem
+        used[stem] = used.get(stem, 0) + 1
+        while used[stem] > 1 and f"{stem}-{used[stem]}" in used:
+            used[stem] += 1
+        name = stem if used[stem] == 1 else f"{stem}-{used[stem]}"
+        used.setdefault(name, 1)
+        stems.append(name)
+    return stems
+
+
+def _summary(report: Path) -> str:
+    """Return what the report's manifest says in short."""
+    about = json.loads(report.with_suffix(".json").read_text())
+    told = [one.get("in_short", "") for one in about.get("provenance", [])]
+    return escape(" ".join(line for line in told if line))
+
+
+def _first(text: str) -> str:
+    return text.splitlines()[0] if text else ""
+
+
+def _address(name: str) -> str:
+    from urllib.parse import quote
+
+    return quote(name)

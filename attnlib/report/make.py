@@ -1,0 +1,114 @@
+"""run_report: one notebook and its parameters in, one HTML file and a manifest out."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+import attnlib
+from attnlib.errors import ReportError
+from attnlib.report.export import to_page
+from attnlib.report.manifest import manifest
+from attnlib.report.notebooks import find_notebook, notebook_parameters, open_notebook
+from attnlib.report.outputs import count_figures, provenance
+from attnlib.report.parameters import checked
+from attnlib.report.running import FailedNotebookError, run_notebook
+
+__all__ = ["run_report", "written"]
+
+
+def run_report(
+    notebook: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    timeout: float | None = 1800,
+    show_code: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Run a notebook and write what it shows to one HTML file that needs no network.
+
+    Beside ``NAME.html`` stands ``NAME.json``, the manifest: parameters, model, versions, hash of the
+    picture. Nothing is written before all of it is there; what stood there before stays if the notebook
+    fails, and the notebook as far as it ran is kept as ``NAME.failed.ipynb``.
+
+    Parameters
+    ----------
+    notebook : a file, or the name of a notebook that comes with attnlib, such as "90_report".
+    output : the HTML file to write; its folder is made.
+    parameters : values for the cell tagged ``parameters``; the others keep their defaults.
+    timeout : seconds that one cell may take; None = no limit.
+    show_code : print the code too.
+    progress : show a progress bar on standard error.
+
+    Returns
+    -------
+    The HTML file.
+
+    Raises
+    ------
+    ReportError
+        If a parameter is unknown or has a wrong type (before anything runs), a cell fails, or the
+        notebook shows no figure.
+    """
+    started = time.monotonic()
+    source = find_notebook(os.fspath(notebook))
+    target = Path(output)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise ReportError(f"a report is an .html file, got {target.name!r}")
+    opened = open_notebook(source)
+    known = notebook_parameters(opened)
+    given = checked(known, parameters or {})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_suffix(".failed.ipynb")
+    try:
+        ran = run_notebook(opened, given, timeout=timeout, progress=progress)
+        figures = count_figures(ran)
+        if figures == 0:
+            raise FailedNotebookError(f"{source.name} ran, but shows no figure", ran)
+        colophon = f"Made by attnlib {attnlib.__version__} from the notebook {source.name}."
+        page = _page(ran, colophon, show_code)
+    except FailedNotebookError as error:
+        written(aside, nbformat.writes(error.partial))
+        raise ReportError(f"{error}\nThe notebook as far as it ran: {aside}") from None
+    about = manifest(
+        notebook=source.name,
+        parameters={**{one.name: one.default for one in known}, **given},
+        provenance=provenance(ran),
+        figures=figures,
+        seconds=time.monotonic() - started,
+        page=page,
+        file=target.name,
+    )
+    written(target.with_suffix(".json"), json.dumps(about, indent=2, default=str) + "\n")
+    written(target, page)
+    aside.unlink(missing_ok=True)
+    return target
+
+
+def _page(ran: nbformat.NotebookNode, colophon: str, show_code: bool) -> str:
+    try:
+        return to_page(ran, colophon=colophon, show_code=show_code)
+    except ReportError as error:
+        raise FailedNotebookError(str(error), ran) from None
+
+
+def written(target: Path, text: str) -> Path:
+    """Write a text file, whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return target

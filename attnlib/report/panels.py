@@ -1,0 +1,148 @@
+"""What stands beside the map in a report: pictures with words, numbers and where they come from."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from PIL import Image
+
+from attnlib.bands import Bands
+from attnlib.picture import Picture
+from attnlib.record import Relevance
+from attnlib.report.manifest import versions
+from attnlib.report.outputs import PROVENANCE
+from attnlib.viz import PALETTES, facts, legend_rows
+from attnlib.viz.legend import percent
+
+__all__ = ["Still", "Told", "legend_table", "origin"]
+
+
+@dataclass(frozen=True, eq=False)
+class Still:
+    """A picture with words for those who cannot see it; shown in JupyterLab and in a report alike.
+
+    Parameters
+    ----------
+    image : what is shown.
+    alt : what it shows, in words.
+    """
+
+    image: Image.Image
+    alt: str
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, Any], dict[str, Any]]:
+        import base64
+
+        kind, data = _encoded(self.image)
+        return {kind: base64.b64encode(data).decode(), "text/plain": self.alt}, {"alt": self.alt}
+
+    def __repr__(self) -> str:
+        return f"Still({self.image.width}x{self.image.height} px, {self.alt!r})"
+
+
+@dataclass(frozen=True)
+class Told:
+    """A piece of HTML with its words as plain text, and data for the manifest of the report.
+
+    Parameters
+    ----------
+    markup : the HTML, everything in it escaped.
+    plain : the same in plain text.
+    data : what the manifest takes over.
+    """
+
+    markup: str
+    plain: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        bundle: dict[str, Any] = {"text/html": self.markup, "text/plain": self.plain}
+        return {**bundle, PROVENANCE: self.data} if self.data else bundle
+
+    def __repr__(self) -> str:
+        return self.plain
+
+
+def legend_table(relevance: Relevance, bands: Bands, *, index: int = 0, palette: str = "bands") -> Told:
+    """Return the legend of a map as a table: colour, cuts, mass and area; and the numbers beside it.
+
+    Parameters
+    ----------
+    relevance, bands : the map and its bands.
+    index : which item of the batch.
+    palette : name of the band palette.
+    """
+    rows = legend_rows(bands, PALETTES[palette], index)
+    head = "<tr><th>colour</th><th>band</th><th>lift</th>"
+    head += '<th class="number">share of mass</th><th class="number">share of area</th></tr>'
+    cells = [
+        f'<tr><td><span class="swatch" style="display:inline-block;width:1.1em;height:1.1em;'
+        f'border:1px solid #59636e;background:{row.colour or "transparent"}"></span> {row.word}</td>'
+        f'<td>{row.band}</td><td>{row.range}</td><td class="number">{percent(row.mass)}</td>'
+        f'<td class="number">{percent(row.area)}</td></tr>'
+        for row in rows
+    ]
+    lines = facts(relevance, bands, index)
+    listed = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    plain = "\n".join([*(f"{row.band}: {row.text}" for row in rows), *lines])
+    return Told(f"<table>{head}{''.join(cells)}</table><ul>{listed}</ul>", plain)
+
+
+def origin(relevance: Relevance, picture: Picture, *, loaded: Any = None, in_short: str = "") -> Told:
+    """Return where a map comes from, as a table and for the manifest.
+
+    Parameters
+    ----------
+    relevance : the map.
+    picture : the picture it lies on.
+    loaded : the LoadedModel.
+    in_short : one sentence for the index of several reports.
+    """
+    made = relevance.provenance
+    card = getattr(loaded, "card", None)
+    data: dict[str, Any] = {
+        "picture": {"name": picture.name, "sha256": picture.sha256, "size": list(picture.size)},
+        "model": made.model,
+        "weights": getattr(card, "source", ""),
+        "licence": getattr(card, "licence", ""),
+        "attention_from": made.source,
+        "method": relevance.method,
+        "options": {name: str(value) for name, value in relevance.options.items()},
+        "query": relevance.query,
+        "tokens": str(relevance.layout),
+        "notes": [*picture.notes, *(n for v in relevance.views for n in v.notes), *made.notes],
+        "in_short": in_short,
+    }
+    if relevance.views:
+        view = relevance.views[0]
+        data["model_input"] = {"size": list(view.input_size), "box": list(view.box)}
+    rows = {
+        "picture": f"{picture.name}, {picture.size[1]}x{picture.size[0]} px, SHA-256 {picture.sha256}",
+        "model": " - ".join(part for part in (made.model, data["weights"], data["licence"]) if part),
+        "model input": f"{relevance.views[0].input_size[1]}x{relevance.views[0].input_size[0]} px"
+        if relevance.views
+        else "",
+        "tokens": data["tokens"],
+        "attention": f"seen as {made.source}",
+        "method": f"{relevance.method}, {', '.join(f'{k}={v}' for k, v in data['options'].items())}",
+        "query": relevance.query,
+        "notes": " ".join(data["notes"]),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+    }
+    kept = {name: words for name, words in rows.items() if words}
+    body = "".join(f"<tr><th>{name}</th><td>{escape(words)}</td></tr>" for name, words in kept.items())
+    plain = "\n".join(f"{name}: {words}" for name, words in kept.items())
+    return Told(f"<table>{body}</table>", plain, data)
+
+
+def _encoded(image: Image.Image) -> tuple[str, bytes]:
+    """Return the smaller of PNG and a fine JPEG."""
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    image.save(png, "PNG", optimize=False)
+    image.convert("RGB").save(jpeg, "JPEG", quality=90, subsampling=0)
+    if png.tell() <= 1.5 * jpeg.tell():
+        return "image/png", png.getvalue()
+    return "image/jpeg", jpeg.getvalue()

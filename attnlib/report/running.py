@@ -1,0 +1,138 @@
+"""Running a notebook headless, to its end or to a clear error."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import nbformat
+
+from attnlib.errors import ReportError
+
+__all__ = ["FailedNotebookError", "run_notebook"]
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class FailedNotebookError(ReportError):
+    """A cell of the notebook failed.
+
+    Parameters
+    ----------
+    message : what failed, with the traceback.
+    partial : the notebook as far as it ran.
+    """
+
+    def __init__(self, message: str, partial: nbformat.NotebookNode) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+def run_notebook(
+    notebook: nbformat.NotebookNode,
+    parameters: Mapping[str, Any],
+    *,
+    timeout: float | None = 1800,
+    progress: bool = False,
+) -> nbformat.NotebookNode:
+    """Run a notebook with papermill in a fresh kernel of this Python.
+
+    Parameters
+    ----------
+    notebook : what to run; it stays as it is.
+    parameters : values for its parameters cell, checked by the caller.
+    timeout : seconds that one cell may take; None = no limit.
+    progress : show a progress bar on standard error.
+
+    Raises
+    ------
+    FailedNotebookError
+        If a cell fails, takes too long, or the kernel dies; holds the notebook as far as it ran.
+    """
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    bar: Any = {"desc": "running", "bar_format": "{desc} {n_fmt}/{total_fmt} cells [{elapsed}] {bar:24}"}
+    with tempfile.TemporaryDirectory(prefix="attnlib-") as folder, _quiet(), _polling():
+        output = Path(folder) / "run.ipynb"
+        source = Path(folder) / "source.ipynb"
+        nbformat.write(notebook, source)
+        try:
+            return papermill.execute_notebook(
+                str(source),
+                str(output),
+                parameters=dict(parameters),
+                kernel_name="python3",
+                progress_bar=bar if progress else False,
+                request_save_on_cell_execute=True,
+                autosave_cell_every=0,
+                execution_timeout=timeout,
+            )
+        except papermill.PapermillExecutionError as error:
+            trace = _ANSI.sub("", "\n".join(error.traceback)).strip()
+            message = (
+                f"cell {error.exec_count} of the notebook failed: {error.ename}: {error.evalue}\n{trace}"
+            )
+            raise FailedNotebookError(message, _partial(output, notebook)) from None
+        except CellTimeoutError:
+            message = f"a cell of the notebook took longer than {timeout:g} s"
+            raise FailedNotebookError(message, _partial(output, notebook)) from None
+        except DeadKernelError:
+            message = "the kernel died while the notebook ran (out of memory?)"
+            raise FailedNotebookError(message, _partial(output, notebook)) from None
+
+
+def _partial(output: Path, notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    return nbformat.read(output, as_version=4) if output.is_file() else notebook
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep papermill's log and the progress bars of model loading out of the way."""
+    logger, level = logging.getLogger("papermill"), logging.getLogger("papermill").level
+    held = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS")
+    logger.setLevel(logging.ERROR)
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if held is None:
+            os.environ.pop("HF_HUB_DISABLE_PROGRESS_BARS", None)
+        else:
+            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = held
+
+
+@contextmanager
+def _polling(step: float = 0.2) -> Iterator[None]:
+    """Wait for the kernel in short slices.
+
+    The asyncio socket may miss the edge that says a reply has come, and then sleeps until its timeout,
+    which papermill does not set (jupyter/nbclient#312): large outputs inside a widget are enough.
+    """
+    from jupyter_client.channels import AsyncZMQSocketChannel
+
+    original = AsyncZMQSocketChannel.get_msg
+
+    async def get_msg(self: Any, timeout: float | None = None) -> dict[str, Any]:
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = step if end is None else min(step, end - time.monotonic())
+            if await self.socket.poll(max(0, int(left * 1000))):
+                return await self._recv()
+            if end is not None and time.monotonic() >= end:
+                raise Empty
+
+    AsyncZMQSocketChannel.get_msg = get_msg  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        AsyncZMQSocketChannel.get_msg = original  # type: ignore[method-assign]
