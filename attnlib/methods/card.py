@@ -47,8 +47,8 @@ class Option:
     help: str
     kind: str = "any"
     choices: tuple[str, ...] = ()
-    low: float | None = None
-    high: float | None = None
+    low: int | float | None = None
+    high: int | float | None = None
     optional: bool = False
 
     @property

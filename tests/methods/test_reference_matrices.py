@@ -197,3 +197,21 @@ def test_co_attention_relevance_equals_the_published_matrices(reference, name):
             if query == keys == "t":
                 wanted[0, 0] = float(case[f"{variant}.R_tt_00"])
             close(got, wanted)
+
+
+@pytest.mark.parametrize("name", ["n1", "n4", "causal_n5", "pad_n5", "n8"])
+def test_flow_equals_the_published_matrices_and_lies_within_its_bounds(reference, name):
+    from attnlib import explain
+
+    case = reference.case("matrix_flow.safetensors", name)
+    record = record_of(case["attention"])
+    for last in range(len(record)):
+        ask = {"query": "all", "layers": range(last + 1)}
+        exact = explain(record, "flow", solver="exact", **ask).scores
+        close(exact, case["flow_value"][last])
+        close(explain(record, "flow", solver="cut", **ask).scores, case["flow_value"][last])
+        close(explain(record, "flow", variant="attention_flow", **ask).scores, case["flow_normalised"][last])
+        above = explain(record, "flow", solver="bound", **ask).scores
+        below = explain(record, "rollout", **ask).scores
+        assert (above >= exact - 1e-12).all()
+        assert (below <= exact + 1e-12).all()
