@@ -1,0 +1,124 @@
+"""The public contract: names, argument order and meaning that other people's code relies on."""
+
+import inspect
+
+import pytest
+import torch
+
+CONTRACT = {
+    "load_model": ("name", ["device", "dtype", "revision"]),
+    "capturing": ("model", ["layers", "heads", "kinds", "gradients", "max_memory"]),
+    "capture": ("model inputs", ["target", "layers", "heads", "internals", "max_memory"]),
+    "explain": ("record method", ["query", "layers"]),
+    "band_map": ("relevance", ["scale", "cuts"]),
+    "find_regions": ("picture", ["text", "faces", "boxes", "masks"]),
+    "interpret": ("relevance regions", []),
+    "overlay": ("relevance picture", []),
+    "run_report": ("notebook output parameters", []),
+    "TokenLayout": ("grid patch_size prefix_tokens readout tokens spans", []),
+    "Relevance": ("scores layout method", []),
+}
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_arguments_keep_their_names_and_order(name):
+    import attnlib
+
+    positional, keywords = CONTRACT[name]
+    parameters = inspect.signature(getattr(attnlib, name)).parameters
+    assert list(parameters)[: len(positional.split())] == positional.split()
+    for keyword in keywords:
+        assert keyword in parameters
+
+
+@pytest.fixture(scope="module")
+def model():
+    from transformers import ViTConfig, ViTForImageClassification
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=29,
+        image_size=(40, 56), patch_size=8, num_labels=11,
+    )  # fmt: skip
+    return ViTForImageClassification(config).eval()
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_picture_goes_from_model_to_bands(model, pixels):
+    from attnlib import band_map, capture, explain
+
+    record = capture(model, {"pixel_values": pixels}, target=[3, 7])
+    assert len(record.layers) == 3
+    assert record.layout.grid == (5, 7)
+    assert record.layout.num_prefix_tokens == 1
+    assert record.output.logits.shape == (2, 11)
+    layer = record.layers[1]
+    assert (layer.kind, layer.index, layer.num_heads, layer.num_queries, layer.num_keys) == (
+        "self",
+        1,
+        2,
+        36,
+        36,
+    )
+    assert layer.weights(heads=[1], queries=[0, 4, 35]).shape == (2, 1, 3, 36)
+    assert layer.gradients(queries=0).shape == (2, 2, 1, 36)
+    relevance = explain(record)
+    assert relevance.method == "rollout"
+    assert relevance.scores.shape == (2, 36)
+    assert relevance.heatmap().shape == (2, 5, 7)
+    torch.testing.assert_close(relevance.share().sum(dim=(1, 2)), torch.ones(2))
+    bands = band_map(relevance)
+    assert bands.labels.shape == (2, 5, 7)
+    assert set(bands.labels.unique().tolist()) <= {0, 1, 2, 3}
+
+
+def test_capturing_is_filled_by_the_forward_passes_inside_the_block(model, pixels):
+    from attnlib import capturing, explain
+
+    with capturing(model, gradients=True) as record:
+        output = model(pixel_values=pixels)
+    record.differentiate(output.logits[:, 5].sum())
+    inside = explain(record, "generic_relevance").scores
+    assert inside.shape == (2, 36)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("query", [0, 35, (4, 6), "mean", [0, 1], "all"])
+def test_every_form_of_query_is_understood(model, pixels, query):
+    from attnlib import capture, explain
+
+    record = capture(model, {"pixel_values": pixels})
+    scores = explain(record, "rollout", query=query).scores
+    assert scores.shape == ((2, 36, 36) if query == "all" else (2, 36))
+    torch.testing.assert_close(scores.sum(dim=-1), torch.ones(scores.shape[:-1]))
+
+
+def test_an_empty_selection_is_an_error_never_all(model, pixels):
+    from attnlib import AttnlibError, capture, explain
+
+    record = capture(model, {"pixel_values": pixels})
+    for wrong in (
+        lambda: record.select(layers=[]),
+        lambda: record.layers[0].weights(heads=[]),
+        lambda: record.layers[0].weights(queries=[]),
+        lambda: explain(record, layers=[]),
+        lambda: explain(record, query=[]),
+        lambda: capture(model, {"pixel_values": pixels}, layers=[]),
+    ):
+        with pytest.raises(AttnlibError):
+            wrong()
+
+
+def test_a_method_that_needs_more_names_the_capture_argument(model, pixels):
+    from attnlib import NeedsError, capture, explain
+
+    record = capture(model, {"pixel_values": pixels})
+    with pytest.raises(NeedsError, match="target"):
+        explain(record, "generic_relevance")
+    with pytest.raises(NeedsError, match="internals"):
+        explain(record, "attention_norm")
