@@ -18,6 +18,7 @@ from torch import Tensor
 
 from attnlib.errors import InputError
 from attnlib.layout import TokenLayout
+from attnlib.methods.windows import MERGED, WindowLayer, merge_spread, window_layers
 from attnlib.record import LayerAttention
 
 __all__ = ["Block", "Propagated", "Transition", "blocks_of", "fused_rows", "propagate", "propagate_whole"]
@@ -80,7 +81,13 @@ def propagate(
     """
     vector, identity = start, start
     notes: list[str] = []
+    above: LayerAttention | None = None
     for layer in reversed(layers):
+        if above is not None and layer.num_queries != vector.shape[-1]:
+            spread = merge_spread(above, layer)
+            vector, identity = spread(vector), spread(identity)
+            notes.append(MERGED)
+        above = layer
         if layer.num_queries != vector.shape[-1] or layer.num_queries != layer.num_keys:
             raise InputError(
                 f"{layer.name} goes from {layer.num_queries} to {layer.num_keys} tokens, but "
@@ -88,15 +95,20 @@ def propagate(
             )
         vector, identity, said = _through(layer, vector, identity, transition)
         notes += said
-    return Propagated(vector, identity, tuple(dict.fromkeys(notes)))
+    lowest = layers[0].key_layout if MERGED in notes else None
+    return Propagated(vector, identity, tuple(dict.fromkeys(notes)), lowest)
 
 
 def _through(
-    layer: LayerAttention, vector: Tensor, identity: Tensor | None, transition: Transition
-) -> tuple[Tensor, Tensor | None, list[str]]:
+    layer: LayerAttention, vector: Tensor, identity: Tensor, transition: Transition
+) -> tuple[Tensor, Tensor, list[str]]:
     """Multiply by one layer; rows that carry nothing are never computed."""
+    if not isinstance(transition, _WholeLayer):
+        pieces = window_layers(layer)
+        if pieces:
+            return _through_windows(pieces, vector, identity, transition)
     arrived = vector.new_zeros(*vector.shape[:-1], layer.num_keys)
-    kept = torch.zeros_like(identity) if identity is not None else None
+    kept = torch.zeros_like(identity)
     notes: list[str] = []
     for rows in blocks_of(layer, active_rows(vector)):
         block = transition(layer, rows)
@@ -104,8 +116,27 @@ def _through(
         arrived += carried.to(block.weights.dtype) @ block.weights
         if block.stay is not None:
             arrived[..., rows] += carried * block.stay[:, None]
-            if kept is not None and identity is not None:
-                kept[..., rows] = identity[..., rows] * block.stay[:, None]
+            kept[..., rows] = identity[..., rows] * block.stay[:, None]
+        notes += block.notes
+    return arrived, kept, notes
+
+
+def _through_windows(
+    pieces: Sequence[WindowLayer],
+    vector: Tensor,
+    identity: Tensor,
+    transition: Transition,
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Multiply by one layer window by window: no matrix over all tokens is formed."""
+    arrived, kept = torch.zeros_like(vector), torch.zeros_like(vector)
+    notes: list[str] = []
+    for piece in pieces:
+        block = transition(piece.layer, slice(0, piece.layer.num_queries))
+        carried = piece.gather(vector)
+        piece.scatter(arrived, carried.to(block.weights.dtype) @ block.weights, keys=True)
+        if block.stay is not None:
+            piece.scatter(arrived, carried * block.stay[:, None])
+            piece.scatter(kept, piece.gather(identity) * block.stay[:, None])
         notes += block.notes
     return arrived, kept, notes
 

@@ -154,6 +154,7 @@ class AttentionRecord:
     seen : stream name -> True for real tokens, False for padding, [batch, key].
     layout_problem : why the layout is not known, for the error message.
     on_differentiate, on_rerun : what acts on the model; put here by the capture.
+    layer_scores : the gradients of each layer are those of that layer's own score, not of a final one.
     """
 
     layers: tuple[LayerAttention, ...] = ()
@@ -165,6 +166,7 @@ class AttentionRecord:
     layout_problem: str | None = None
     on_differentiate: Callable[[AttentionRecord, Tensor], None] | None = None
     on_rerun: Callable[..., Any] | None = None
+    layer_scores: bool = False
 
     @classmethod
     def from_weights(

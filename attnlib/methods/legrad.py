@@ -1,0 +1,63 @@
+"""LeGrad (Bousselham et al., ICCV 2025)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from attnlib.errors import InputError
+from attnlib.methods.engine import blocks_of
+from attnlib.methods.registry import method
+from attnlib.methods.request import Answer, Request
+from attnlib.record import LayerAttention
+
+__all__ = ["legrad"]
+
+
+@method(
+    "legrad",
+    title="LeGrad",
+    summary="How much each token would raise the score if it were attended to more, over all queries and "
+    "layers.",
+    formula=r"E_l = \tfrac{1}{HN}\sum_{h,i} \Big(\frac{\partial s_l}{\partial "
+    r"A_l^{(h)}}\Big)^{+}_{i,:},\quad "
+    r"s = \tfrac1L \sum_l E_l",
+    family="gradient",
+    paper="Bousselham, Boggust, Chaybouti, Strobelt & Kuehne, LeGrad: An Explainability Method for Vision "
+    "Transformers via Feature Formation Sensitivity, ICCV 2025, arXiv:2404.03214",
+    bibtex="""@inproceedings{bousselham2025legrad,
+  title = {LeGrad: An Explainability Method for Vision Transformers via Feature Formation Sensitivity},
+  author = {Bousselham, Walid and Boggust, Angie and Chaybouti, Sofian and Strobelt, Hendrik
+            and Kuehne, Hilde},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  year = {2025}
+}""",
+    reference="WalBouss/LeGrad, legrad/wrapper.py",
+    needs=("gradients",),
+    cost="one short backward pass per layer, then one pass over the gradients; memory linear in the "
+    "number of tokens",
+    deviations=(
+        "The score of each layer is the caller's: target=layer_scores(...) gives every layer its own, as "
+        "in the "
+        "paper. With an ordinary target the gradients are those of the final score, and the map says so.",
+        "All layers unless some are named; the published wrapper takes the last two (layers=[-2, -1]).",
+        "No min-max stretching, and layers are averaged at the resolution of the tokens (published: enlarged "
+        "first, then added).",
+    ),
+)
+def legrad(request: Request) -> Answer:
+    """Average the positive gradients of the attention over heads, queries and layers."""
+    if request.query is not None:
+        raise InputError("legrad averages over all query rows: it takes no query=")
+    layers = request.stack()
+    scores = torch.stack([_layer_map(layer) for layer in layers]).mean(dim=0)
+    notes = ()
+    if request.record.on_differentiate is not None and not request.record.layer_scores:
+        notes = ("gradients of the final score; LeGrad takes those of each layer's own score",)
+    return Answer(scores, query="all rows, averaged", notes=notes)
+
+
+def _layer_map(layer: LayerAttention) -> Tensor:
+    """Average the positive gradient of one layer over heads and queries."""
+    parts = [layer.gradients(queries=rows).clamp(min=0).sum(dim=2).mean(dim=1) for rows in blocks_of(layer)]
+    return torch.stack(parts).sum(dim=0) / layer.num_queries
