@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from attnlib.errors import InputError, NeedsError
 from attnlib.hooks.capturing import capturing
+from attnlib.hooks.rerun import Rerun
 from attnlib.hooks.targets import target_score
 from attnlib.record import AttentionRecord
 
@@ -46,9 +47,12 @@ def capture(
     """
     module = model if isinstance(model, nn.Module) else getattr(model, "model", model)
     args, kwargs, views = _arguments(model, inputs)
-    with capturing(
-        model, layers=layers, heads=heads, gradients=target is not None, max_memory=max_memory
-    ) as record, _collecting(module, internals) as collected:
+    with (
+        capturing(
+            model, layers=layers, heads=heads, gradients=target is not None, max_memory=max_memory
+        ) as record,
+        _collecting(module, internals) as collected,
+    ):
         if target is None:
             with torch.no_grad():
                 output = module(*args, **kwargs)
@@ -59,11 +63,8 @@ def capture(
     if collected is not None:
         collected.attach(record)
 
-    def rerun(**changes: Any) -> Any:
-        """Run the forward pass again, with some inputs changed."""
-        return module(*args, **{**kwargs, **changes})
-
-    record.on_rerun = rerun
+    taps = {} if collected is None else collected.taps
+    record.on_rerun = Rerun(module, args, kwargs, target, _labels(model, module), taps)
     if target is not None:
         record.differentiate(target_score(output, target, labels=_labels(model, module)))
     return record

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from attnlib.hooks.internals_flow import NORMS, SAME, Flow, Step, activation_of, linear_of
+from attnlib.hooks.rerun import Tap
 from attnlib.record import AttentionRecord, LayerAttention
 from attnlib.record.internals import BlockInternals, FeedForward, LinearMap, NormMap, NotDecomposable
 
@@ -48,6 +49,7 @@ class Collected:
 
     def __init__(self, flow: Flow) -> None:
         self._flow: Flow | None = flow
+        self.taps: dict[tuple[str, int], Tap] = {}
 
     def attach(self, record: AttentionRecord) -> None:
         """Put into every layer of a record its internals, or the reason why there are none."""
@@ -56,19 +58,45 @@ class Collected:
         maps = [step for step in self._flow.steps if step.value is not None and _is_map(step)]
         for layer in record.layers:
             try:
-                layer.internals, maps = _block(layer, maps, self._flow.steps)
+                position, output = _output_map(layer, maps)
+                self._add_tap(layer, maps[position])
+                layer.internals = _block(layer, output, maps[position], self._flow.steps)
+                maps = maps[position + 1 :]
             except _Unlike as reason:
                 layer.internals = NotDecomposable(f"{layer.name} cannot be taken apart: {reason}")
         self._flow = None
 
+    def _add_tap(self, layer: LayerAttention, output: Step) -> None:
+        """Note where the hidden states come from that the call's query, key and value are made of."""
+        read = _read_by(output)
+        if read is not None and read.sample is not None:
+            self.taps[layer.stream, layer.index] = Tap(read.number, read.sample)
 
-def _block(layer: LayerAttention, maps: list[Step], steps: list[Step]) -> tuple[BlockInternals, list[Step]]:
-    if layer.heads is not None:
-        raise _Unlike("only some of its heads were captured, and all are needed for the sum")
-    position, output = _output_map(layer, maps)
-    factor, shift, end = _to_sum(maps[position])
+
+def _read_by(output: Step) -> Step | None:
+    """Return the one step whose result the linear maps in front of an attention call read."""
+    if output.name == "multi_head_attention_forward":
+        sources = {_origin(parent) for parent in output.parents}
+        return sources.pop() if len(sources) == 1 else None
+    seen: set[int] = set()
+    sources = set()
+    waiting = list(output.parents)
+    while waiting:
+        step = waiting.pop()
+        if step.number in seen:
+            continue
+        seen.add(step.number)
+        if _is_map(step):
+            sources |= {_origin(parent) for parent in step.parents}
+        else:
+            waiting.extend(step.parents)
+    return sources.pop() if len(sources) == 1 else None
+
+
+def _block(layer: LayerAttention, output: LinearMap, made_by: Step, steps: list[Step]) -> BlockInternals:
+    factor, shift, end = _to_sum(made_by)
     output = _folded(output, factor, shift)
-    total, residual, into = _residual_sum(end, maps[position])
+    total, residual, into = _residual_sum(end, made_by)
     if residual.shape != total.shape or tuple(total.shape[:2]) != (layer.batch_size, layer.num_queries):
         raise _Unlike(
             f"its output {list(total.shape)} is not [batch, query, width]: windows or flattened tokens"
@@ -76,17 +104,17 @@ def _block(layer: LayerAttention, maps: list[Step], steps: list[Step]) -> tuple[
     block = BlockInternals(output, residual, total)
     deviation = _compare(_sublayer(layer, block), total - residual, "W_O over weights x V")
     block = replace(block, norm=_only_norm(into), deviation=deviation)
-    block = _with_second(block, into, steps)
-    return block, maps[position + 1 :]
+    return _with_second(block, into, steps)
 
 
 def _is_map(step: Step) -> bool:
-    found = linear_of(step) if step.function is not None else None
-    return found is not None
+    return linear_of(step) is not None
 
 
 def _output_map(layer: LayerAttention, maps: list[Step]) -> tuple[int, LinearMap]:
     """Find the first linear map whose output is W_O (A V) on a few tokens."""
+    if layer.heads is not None:
+        raise _Unlike("only some of its heads were captured, and all are needed for the sum")
     batch, heads, queries, _ = layer.source.shape
     try:
         values = layer.values()

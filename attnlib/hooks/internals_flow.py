@@ -18,6 +18,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 __all__ = ["Flow", "Step", "activation_of", "bare_name", "linear_of", "tensors_in"]
 
+_SAMPLE = 8
 LINEAR = ("linear", "addmm", "multi_head_attention_forward")
 NORMS = ("layer_norm", "native_layer_norm")
 SAME = (
@@ -39,6 +40,7 @@ class Step:
     function, args, kwargs : the call; only for linear maps, norms, activations and scalings.
     value : what it computed, where that is kept.
     terms : the two summands of a sum, with the steps they came from.
+    sample : the first values of what it computed.
     """
 
     name: str
@@ -50,7 +52,7 @@ class Step:
     kwargs: dict[str, Any] = field(default_factory=dict)
     value: Tensor | None = None
     terms: tuple[tuple[Tensor, Step | None], ...] = ()
-    width: int = 0
+    sample: Tensor | None = None
 
     def __repr__(self) -> str:
         return f"{self.number}:{self.name}"
@@ -111,7 +113,8 @@ class Flow(TorchFunctionMode):
             step.value = first.detach()
         if step.name in (*LINEAR, *NORMS, "mul") or _is_elementwise(step, first, args):
             step.function, step.args, step.kwargs = func, _without_data(step.name, args), _no_data(kwargs)
-        step.width = first.shape[-1] if first.dim() else 0
+        if first.is_floating_point() and first.dim() > 1:
+            step.sample = first.detach().flatten()[:_SAMPLE].clone()
         for parent in step.parents:
             parent.children.append(step)
         self.steps.append(step)
@@ -178,7 +181,9 @@ def activation_of(step: Step) -> Any:
 
 
 def linear_of(step: Step) -> tuple[Tensor, Tensor | None] | None:
-    """Return weight [out, in] and bias of a linear step."""
+    """Return weight [out, in] and bias of a linear step; None for any other step."""
+    if step.name not in LINEAR or step.function is None:
+        return None
     if step.function is functional.multi_head_attention_forward:
         return step.args[11], step.args[12]
     if step.name == "addmm":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -152,44 +151,25 @@ class ReadoutHead:
 class Rerun(Protocol):
     """A handle to run the captured forward pass again; the model is given back as it came."""
 
-    @property
-    def input_name(self) -> str:
-        """What :meth:`start` returns, in words: "pixel_values", "embeddings of input_ids"."""
-        ...
+    target: Any
 
-    @property
-    def input_layout(self) -> str:
-        """Whether the start is "pixels" ([batch, channel, height, width]) or "tokens"."""
-        ...
-
-    def start(self) -> Tensor:
-        """Return what the model starts from and can be differentiated by: pixels or word embeddings."""
+    def start(self, stream: str) -> Tensor:
+        """Return what a stream starts from: pixels, or the embeddings of its tokens."""
         ...
 
     def score(
         self,
+        stream: str,
         start: Tensor | None = None,
         *,
         target: Any = None,
         taps: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
+        rule: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] | None = None,
+        activation: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Float[Tensor, " batch"]:
-        """Run the model from ``start`` and return the score of the target, one value per item.
-
-        ``taps`` maps the position of an attention call in the record to a function that receives,
-        and may replace, the hidden states which that call reads.
-        """
-        ...
-
-    def intercepted(
-        self, rule: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
-    ) -> AbstractContextManager[None]:
-        """While inside, ask ``rule`` for every torch function the model calls.
-
-        ``rule(function, args, kwargs)`` returns the result to use instead. Parameters reach it
-        detached from the graph.
-        """
+        """Run the model and return the score of the target, one value per item, with its graph."""
         ...
 
     def gradient(self, score: Tensor, wanted: Tensor) -> Tensor:
-        """Return d score / d wanted, summed over items; ``.grad`` of parameters is not touched."""
+        """Return the gradient of a score, summed over items; ``.grad`` of parameters is not touched."""
         ...

@@ -1,0 +1,101 @@
+"""From what the model starts from (pixels, word embeddings) to one score per token."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attnlib.errors import InputError, LayoutError, NeedsError
+from attnlib.methods.card import Option
+from attnlib.methods.request import Request
+from attnlib.record.internals import Rerun
+
+__all__ = ["TARGET", "handle_of", "per_token", "refuse_query"]
+
+TARGET = Option(
+    "target",
+    None,
+    "What is explained: a label index or name, one per item, or a function of the output; None = what the "
+    "capture was asked for.",
+    optional=True,
+)
+
+
+def handle_of(request: Request, target: Any) -> Rerun:
+    """Return the handle to run the model again.
+
+    Raises
+    ------
+    NeedsError
+        If the record cannot run its model, or nothing says what to explain.
+    """
+    handle = request.record.on_rerun
+    if handle is None or not hasattr(handle, "score"):
+        raise NeedsError(f"{request.method} runs the model again: use capture(model, inputs, target=...)")
+    if target is None and cast(Rerun, handle).target is None:
+        raise NeedsError(
+            f"{request.method} explains one number of the output: name it with target=..., here or in capture"
+        )
+    return cast(Rerun, handle)
+
+
+def refuse_query(request: Request, instead: str) -> None:
+    """Refuse a query in a method that explains the output, not a row.
+
+    Raises
+    ------
+    InputError
+        If a query was given.
+    """
+    if request.query is not None:
+        raise InputError(
+            f"{request.method} explains the model's output, not a row: leave query out; {instead}"
+        )
+
+
+def per_token(request: Request, attribution: Tensor) -> Float[Tensor, "batch key"]:
+    """Sum an attribution of pixels over each patch, one of embeddings over their width.
+
+    Parameters
+    ----------
+    request : whose layout says which patch is where.
+    attribution : shaped as the model's start.
+
+    Returns
+    -------
+    One number per token; 0 for tokens that do not stand for a part of the input (class, registers).
+
+    Raises
+    ------
+    LayoutError
+        If the patches do not tile the pixels.
+    """
+    layout = request.layout
+    if attribution.dim() == 3:
+        scores = attribution.sum(dim=-1)
+        if scores.shape[1] != layout.num_tokens:
+            raise LayoutError(
+                f"the model starts from {scores.shape[1]} embeddings, the layout has {layout.num_tokens} "
+                "tokens"
+            )
+        return scores
+    if attribution.dim() != 4 or layout.grid is None or layout.patch_size is None:
+        raise LayoutError(
+            f"{request.method}: the model starts from {list(attribution.shape)}, and the layout does not say "
+            "which pixels belong to which patch"
+        )
+    (rows, columns), (height, width) = layout.grid, layout.patch_size
+    pixels = attribution.sum(dim=1)
+    if not (0 <= pixels.shape[1] - rows * height < height and 0 <= pixels.shape[2] - columns * width < width):
+        raise LayoutError(
+            f"{rows}x{columns} patches of {height}x{width} pixels do not tile a picture of "
+            f"{pixels.shape[1]}x{pixels.shape[2]}"
+        )
+    pixels = pixels[:, : rows * height, : columns * width]
+    sums = pixels.unflatten(2, (columns, width)).unflatten(1, (rows, height)).sum(dim=(2, 4))
+    scores = torch.zeros(len(sums), layout.num_tokens, dtype=sums.dtype, device=sums.device)
+    scores[:, layout.patch_slice] = sums.flatten(1)
+    return scores
