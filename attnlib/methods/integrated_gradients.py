@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +18,7 @@ from attnlib.methods.request import Answer, Request
 
 __all__ = ["gradient_x_input", "integrated_gradients"]
 
-_RULES = {"gauss-legendre": "gausslegendre", "trapezoid": "riemann_trapezoid", "middle": "riemann_middle"}
+_RULES = {"gauss-legendre": "gausslegendre", "trapezoid": "riemann_trapezoid"}
 _INCOMPLETE = 0.05
 _NO_ROW = "scores are sums over the pixels of a patch, or over the width of a token's embedding"
 
@@ -28,6 +30,27 @@ def _captum() -> Any:
         raise MissingPackageError(
             'integrated gradients need captum: pip install "attnlib[attribution]"'
         ) from None
+
+
+def _exact_weights(gradient_func: Callable[..., Any], rule: str, steps: int) -> Callable[..., Any]:
+    """Make captum's sum use exact weights that sum to 1, instead of its own rounded ones.
+
+    captum is asked for one point at a time, in order along the line, so the n-th call belongs to the
+    n-th weight; it multiplies what is returned here by its weight in float32.
+    """
+    if rule == "trapezoid":
+        weights = np.ones(steps)
+        weights[[0, -1]] = 0.5
+        theirs, weights = weights / steps, weights / weights.sum()
+    else:
+        theirs = weights = np.polynomial.legendre.leggauss(steps)[1] / 2
+    factors = iter(weights / theirs.astype(np.float32))
+
+    def weighted(*args: Any, **kwargs: Any) -> Any:
+        factor = float(next(factors))
+        return tuple(grad * factor for grad in gradient_func(*args, **kwargs))
+
+    return weighted
 
 
 @method(
@@ -61,6 +84,7 @@ def _captum() -> Any:
     signed=True,
     cost="steps forward and backward passes, one at a time",
     deviations=(
+        "captum rounds the weights of the sum to float32; they are used here as they are.",
         "The trapezoid rule is rescaled by n/(n-1): captum's weights of n points sum to (n-1)/n, which makes "
         "every value too small by that factor.",
         "Scores are summed over the pixels and colours of each patch, or over the width of each embedding; "
@@ -68,7 +92,7 @@ def _captum() -> Any:
         "The sum is compared with the change of the target, and the map says so if they differ by more than "
         "5 %.",
     ),
-    variants={"captum": "captum's trapezoid rule as it is, not rescaled"},
+    variants={"captum": "captum's weights as they are: rounded, and the trapezoid rule not rescaled"},
     extra="attribution",
 )
 def integrated_gradients(
@@ -84,8 +108,11 @@ def integrated_gradients(
     def forward(point: Tensor) -> Tensor:
         return handle.score(request.stream, point, target=target)
 
+    integrated = attr.IntegratedGradients(forward)
+    if variant is None:
+        integrated.gradient_func = _exact_weights(integrated.gradient_func, rule, steps)
     with torch.enable_grad():
-        found = attr.IntegratedGradients(forward).attribute(
+        found = integrated.attribute(
             start,
             baselines=end,
             n_steps=steps,
@@ -93,8 +120,6 @@ def integrated_gradients(
             internal_batch_size=len(start),
         )
     found = found.detach()
-    if rule == "trapezoid" and variant is None:
-        found = found * (steps / (steps - 1))
     with torch.no_grad():
         change = (forward(start) - forward(end)).detach().double()
     gap = (found.double().flatten(1).sum(dim=1) - change).abs()
