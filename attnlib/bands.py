@@ -74,7 +74,7 @@ def band_map(
     *,
     scale: str = "lift",
     cuts: Sequence[float | int] | None = None,
-    without_identity: bool = False,
+    without_identity: bool = True,
 ) -> Bands:
     """Cut a relevance into four bands.
 
@@ -85,7 +85,8 @@ def band_map(
         and model. "mass" cuts ranks within this picture: the same share of patches is always red, even
         in a flat map, so label it "rank within this picture".
     cuts : where low, moderate and highest begin; :data:`LIFT_CUTS` or :data:`MASS_CUTS` if omitted.
-    without_identity : subtract the part a method starts from first.
+    without_identity : first set aside what stands there only because a method starts from the query
+        itself; the interpretation does the same.
 
     Raises
     ------

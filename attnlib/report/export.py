@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
-from typing import Any
-
-import nbformat
+from typing import TYPE_CHECKING, Any
 
 from attnlib.errors import ReportError
 from attnlib.report.mathml import with_mathml
-from attnlib.report.outputs import make_offline, outside_addresses
+from attnlib.report.outputs import count_drawn, count_figures, make_offline, outside_addresses
+
+if TYPE_CHECKING:
+    import nbformat
 
 __all__ = ["page_title", "to_page"]
 
@@ -39,7 +40,7 @@ def to_page(notebook: nbformat.NotebookNode, *, colophon: str, show_code: bool =
     Raises
     ------
     ReportError
-        If the page would load something from elsewhere.
+        If a figure is missing on the page, or it would load something from elsewhere.
     """
     import nbconvert
     from traitlets.config import Config
@@ -65,6 +66,10 @@ def to_page(notebook: nbformat.NotebookNode, *, colophon: str, show_code: bool =
         "plotly_start": (_TEMPLATES / "plotly_start.js").read_text(),
     }
     page, _ = nbconvert.HTMLExporter(config=config).from_notebook_node(shown, resources=resources)
+    if count_drawn(page) < count_figures(notebook):
+        raise ReportError(
+            f"the page draws {count_drawn(page)} of the {count_figures(notebook)} figures of the notebook"
+        )
     loaded = outside_addresses(page)
     if loaded:
         raise ReportError(

@@ -8,9 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import nbformat
+from typing import TYPE_CHECKING, Any
 
 import attnlib
 from attnlib.errors import ReportError
@@ -20,6 +18,9 @@ from attnlib.report.notebooks import find_notebook, notebook_parameters, open_no
 from attnlib.report.outputs import count_figures, provenance
 from attnlib.report.parameters import checked
 from attnlib.report.running import FailedNotebookError, run_notebook
+
+if TYPE_CHECKING:
+    import nbformat
 
 __all__ = ["run_report", "written"]
 
@@ -76,7 +77,7 @@ def run_report(
         colophon = f"Made by attnlib {attnlib.__version__} from the notebook {source.name}."
         page = _page(ran, colophon, show_code)
     except FailedNotebookError as error:
-        written(aside, nbformat.writes(error.partial))
+        written(aside, json.dumps(error.partial, indent=1, ensure_ascii=False) + "\n")
         raise ReportError(f"{error}\nThe notebook as far as it ran: {aside}") from None
     about = manifest(
         notebook=source.name,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-
-import nbformat
+from typing import TYPE_CHECKING
 
 from attnlib.errors import ReportError
 from attnlib.report.parameters import Parameter, read_parameters
+
+if TYPE_CHECKING:
+    import nbformat
 
 __all__ = ["NOTEBOOKS_FOLDERS", "find_notebook", "notebook_parameters", "notebooks", "open_notebook"]
 
@@ -64,6 +66,8 @@ def open_notebook(path: str | Path) -> nbformat.NotebookNode:
     ReportError
         If the file is not a notebook.
     """
+    import nbformat
+
     path = find_notebook(path)
     try:
         return nbformat.read(path, as_version=4)

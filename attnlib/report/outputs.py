@@ -6,11 +6,12 @@ import html
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
+if TYPE_CHECKING:
+    import nbformat
 
-__all__ = ["PROVENANCE", "count_figures", "make_offline", "outside_addresses", "provenance"]
+__all__ = ["PROVENANCE", "count_drawn", "count_figures", "make_offline", "outside_addresses", "provenance"]
 
 PROVENANCE = "application/vnd.attnlib.provenance+json"
 """Mimetype under which a notebook tells the report what its figures come from."""
@@ -18,7 +19,7 @@ PROVENANCE = "application/vnd.attnlib.provenance+json"
 _PLOTLY = "application/vnd.plotly.v1+json"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _PICTURES = ("image/png", "image/jpeg", "image/svg+xml", _PLOTLY)
-_DRAWN = re.compile(r"<(?:img|svg|canvas)\b|class=\"plotly-graph-div", re.IGNORECASE)
+_DRAWN = re.compile(r"<(?:img|svg|canvas)\b|class=\"(?:plotly-graph-div|attnlib-plotly)", re.IGNORECASE)
 _LOADS = re.compile(
     r"""<(?:script|link|img|iframe|source|video|audio|object|embed)\b[^>]*?\b(?:src|href|data)\s*=\s*"""
     r"""["']?\s*((?:https?:)?//[^"'\s>]+)""",
@@ -33,6 +34,11 @@ _NO_KERNEL = (
 def count_figures(notebook: nbformat.NotebookNode) -> int:
     """Return how many outputs show a picture or a chart."""
     return sum(_is_figure(bundle) for bundle in _bundles(notebook))
+
+
+def count_drawn(page: str) -> int:
+    """Return how many pictures and charts a page draws."""
+    return len(_DRAWN.findall(page))
 
 
 def provenance(notebook: nbformat.NotebookNode) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -10,14 +11,21 @@ from typing import Any
 from PIL import Image
 
 from attnlib.bands import Bands
-from attnlib.picture import Picture
+from attnlib.errors import AttnlibError
+from attnlib.methods import explain
+from attnlib.models import Said
+from attnlib.picture import Picture, View
 from attnlib.record import Relevance
 from attnlib.report.manifest import versions
+from attnlib.report.mapping import Mapped
 from attnlib.report.outputs import PROVENANCE
-from attnlib.viz import PALETTES, facts, legend_rows
+from attnlib.viz import PALETTES, facts, legend_rows, overlay_image, picture_image, strip_image
 from attnlib.viz.legend import percent
+from attnlib.viz.placing import Placement
+from attnlib.viz.static import coloured, laid_over
+from attnlib.viz.theme import SEQUENTIAL
 
-__all__ = ["Still", "Told", "legend_table", "origin"]
+__all__ = ["Still", "Told", "layers_panel", "legend_table", "map_panel", "origin", "said_panel"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +144,99 @@ def origin(relevance: Relevance, picture: Picture, *, loaded: Any = None, in_sho
     body = "".join(f"<tr><th>{name}</th><td>{escape(words)}</td></tr>" for name, words in kept.items())
     plain = "\n".join(f"{name}: {words}" for name, words in kept.items())
     return Told(f"<table>{body}</table>", plain, data)
+
+
+def said_panel(said: Said, picture: Picture, *, views: Sequence[View] = (), index: int = 0) -> Told | Still:
+    """Return what the model answered: a table of labels or similarities, a map, or a sentence.
+
+    Parameters
+    ----------
+    said : what the model said.
+    picture : the picture it was said about.
+    views : which part of each picture the model saw.
+    index : which item of the batch.
+    """
+    if said.maps is not None:
+        return _said_map(said, picture, views, index)
+    sentence = said.sentences[index]
+    words = [sentence, *said.notes]
+    told = "".join(f"<p>{escape(line)}</p>" for line in words)
+    if said.scores:
+        rows = "".join(
+            f'<tr><td>{escape(name)}</td><td class="number">{number:.3f}</td></tr>'
+            for name, number in said.scores[index][:5]
+        )
+        head = '<tr><th>answer</th><th class="number">score</th></tr>'
+        told += f"<table>{head}{rows}</table>"
+    return Told(told, "\n".join(words))
+
+
+def _said_map(said: Said, picture: Picture, views: Sequence[View], index: int) -> Still:
+    """Return the predicted map over the picture, 0 to 1."""
+    maps = said.maps if said.maps is not None else []
+    values = maps[index].double().numpy()
+    box = views[index].box if views else (0.0, 0.0, float(picture.size[1]), float(picture.size[0]))
+    height, width = values.shape
+    placement = Placement((height, width), box, picture.size)
+    plain = picture_image(picture, longest=420)
+    colours = coloured(values, (0.0, max(1.0, float(values.max()))), SEQUENTIAL, 0.65)
+    drawn = laid_over(plain, colours, placement)
+    strip = strip_image([plain, drawn], ["the picture", "the model's answer, 0 (dark) to 1 (bright)"])
+    return Still(strip, said.sentences[index])
+
+
+def map_panel(mapped: Mapped, *, palette: str = "bands", opacity: float = 0.55, index: int = 0) -> Still:
+    """Return the picture, and the picture with the map in bands, side by side.
+
+    Parameters
+    ----------
+    mapped : a picture that was mapped.
+    palette : name of the band palette.
+    opacity : of the bands.
+    index : which item of the batch.
+    """
+    drawn = overlay_image(
+        mapped.relevance,
+        mapped.picture,
+        index=index,
+        bands=mapped.bands,
+        palette=palette,
+        opacity=opacity,
+        legend=False,
+        longest=620,
+    )
+    plain = picture_image(mapped.picture, longest=620)
+    query = mapped.relevance.query
+    strip = strip_image([plain, drawn], ["the picture", f"{mapped.relevance.method}, seen from: {query}"])
+    rows = legend_rows(mapped.bands, PALETTES[palette], index)
+    words = "; ".join(f"{row.band}, {row.text}" for row in rows)
+    return Still(strip, f"Overlay of {mapped.relevance.method} on {mapped.picture.name}. {words}.")
+
+
+def layers_panel(mapped: Mapped, *, palette: str = "bands", index: int = 0) -> Still | Told:
+    """Return one small overlay per layer: its attention alone, mean of heads, for the same query.
+
+    Parameters
+    ----------
+    mapped : a picture that was mapped.
+    palette : name of the band palette.
+    index : which item of the batch.
+    """
+    images, captions = [], []
+    for layer in mapped.record.layers:
+        try:
+            one = explain(mapped.record, "raw", query=mapped.query, layers=[layer.index])
+            options = {"palette": palette, "numbers": False, "legend": False, "longest": 200}
+            images.append(overlay_image(one, mapped.picture, index=index, **options))
+            captions.append(
+                f"layer {layer.index}: max {float(one.lift(without_identity=True)[index].max()):.1f}x"
+            )
+        except AttnlibError as error:
+            captions.append(f"layer {layer.index}: {error}")
+    if len(images) < len(captions) or not images:
+        return Told("<ul>" + "".join(f"<li>{escape(one)}</li>" for one in captions) + "</ul>", str(captions))
+    words = "; ".join(captions)
+    return Still(strip_image(images, captions, columns=6), f"Attention of each layer on its own. {words}.")
 
 
 def _encoded(image: Image.Image) -> tuple[str, bytes]:

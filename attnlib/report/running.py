@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty
-from typing import Any
-
-import nbformat
+from typing import TYPE_CHECKING, Any
 
 from attnlib.errors import ReportError
+
+if TYPE_CHECKING:
+    import nbformat
 
 __all__ = ["FailedNotebookError", "run_notebook"]
 
@@ -57,6 +58,7 @@ def run_notebook(
     FailedNotebookError
         If a cell fails, takes too long, or the kernel dies; holds the notebook as far as it ran.
     """
+    import nbformat
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
@@ -75,6 +77,7 @@ def run_notebook(
                 request_save_on_cell_execute=True,
                 autosave_cell_every=0,
                 execution_timeout=timeout,
+                extra_arguments=["--IPKernelApp.log_level=50"],
             )
         except papermill.PapermillExecutionError as error:
             trace = _ANSI.sub("", "\n".join(error.traceback)).strip()
@@ -91,6 +94,8 @@ def run_notebook(
 
 
 def _partial(output: Path, notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    import nbformat
+
     return nbformat.read(output, as_version=4) if output.is_file() else notebook
 
 

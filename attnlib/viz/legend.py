@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
 
 from attnlib.bands import SHADES, Bands
 from attnlib.record import Relevance
 from attnlib.viz.theme import Palette
 
-__all__ = ["LegendRow", "facts", "legend_rows", "percent"]
+ARTIFACT_LIFT = 20.0
+"""Lift from which a single patch is called a likely artifact."""
+
+__all__ = ["ARTIFACT_LIFT", "LegendRow", "facts", "legend_rows", "percent"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ def legend_rows(bands: Bands, palette: Palette, index: int = 0) -> tuple[LegendR
 def facts(relevance: Relevance, bands: Bands, index: int = 0) -> tuple[str, ...]:
     """Return the sentences that belong beside every map."""
     lift = bands.lift[index]
-    where = divmod(int(lift.argmax()), lift.shape[-1])
+    row, column = divmod(int(lift.argmax()), lift.shape[-1])
+    own, clean = _identity(relevance)
     lines = [
         f"1x is the even share: each of {int(relevance.num_seen().flatten()[index])} patches alike."
         if bands.scale == "lift"
@@ -73,12 +80,37 @@ def facts(relevance: Relevance, bands: Bands, index: int = 0) -> tuple[str, ...]
     if bands.scale == "lift" and not bool(bands.stands_out[index]):
         lines.append(f"No part stands out: no patch reaches {bands.cuts[1]:g}x.")
     else:
-        lines.append(f"Highest patch: row {where[0]}, column {where[1]}, {float(lift.max()):.1f}x.")
-    lines.append(f"Effective share: the mass spreads over {percent(relevance.effective_share()[index])}.")
-    lines.append(f"Tokens other than patches: {percent(relevance.prefix_share()[index])} of all mass.")
+        lines.append(
+            f"Highest patch: row {row + 1} of {lift.shape[0]}, column {column + 1} of {lift.shape[1]}, "
+            f"{float(lift.max()):.1f}x."
+        )
+    lines.append(f"Effective share: the mass spreads over {percent(clean.effective_share()[index])}.")
+    lines.append(f"Tokens other than patches: {percent(clean.prefix_share()[index])} of all mass.")
+    if float(own[index]) > 0.0005:
+        lines.append(
+            f"Set aside: {percent(own[index])} of the mass over the picture, there only because the method "
+            "starts from the query itself."
+        )
+    extreme = int((lift >= ARTIFACT_LIFT).sum())
+    if extreme:
+        lines.append(
+            f"Likely artifacts: {extreme} {'patch has' if extreme == 1 else 'patches have'} "
+            f"{ARTIFACT_LIFT:g}x or more. Pretrained transformers often store global information in a few "
+            "patches; they say little about the picture there. Try a later start_layer."
+        )
     if relevance.signed:
         lines.append("The map has negative scores; bands and shares use its positive part.")
     return tuple(lines)
+
+
+def _identity(relevance: Relevance) -> tuple[Tensor, Relevance]:
+    """Return the share of the patch mass that the method started with, and the map without it."""
+    if relevance.identity is None:
+        return torch.zeros(relevance.batch_size), relevance
+    whole = relevance.positive().sum(dim=(-2, -1))
+    rest = relevance.positive(without_identity=True).sum(dim=(-2, -1))
+    own = torch.where(whole > 0, 1 - rest / torch.where(whole > 0, whole, 1.0), 0.0)
+    return own, replace(relevance, scores=relevance.scores - relevance.identity, identity=None)
 
 
 def percent(value: object) -> str:

@@ -60,7 +60,8 @@ def overlay(
     index : which item of the batch.
     style : "bands" or "continuous".
     bands : finished bands, to draw other cuts or another scale; :func:`attnlib.band_map` if omitted.
-    values : for "continuous": "lift", "share" or "score" (as the method gives it, signs kept).
+    values : for "continuous": "lift" or "share" (what stands there only because the method starts from
+        the query itself is set aside, as for bands), or "score" (as the method gives it, signs kept).
     limits : for "continuous": (lowest, highest) value of the colour map; the values' own range (from 0,
         or symmetric around 0 if signed) if omitted. Give the same limits to figures that are compared.
     palette : for "bands": "bands" or "colour-blind".
@@ -106,12 +107,18 @@ def overlay(
 def _values(relevance: Relevance, values: str, index: int) -> Float[np.ndarray, "row column"]:
     if values not in VALUES:
         raise InputError(f"values must be one of {', '.join(VALUES)}; got {values!r}")
-    source = {"lift": relevance.lift, "share": relevance.share, "score": relevance.heatmap}[values]
-    return source()[index].detach().cpu().numpy()
+    if values == "score":
+        drawn = relevance.heatmap()
+    elif values == "share":
+        drawn = relevance.share(without_identity=True)
+    else:
+        drawn = relevance.lift(without_identity=True)
+    return drawn[index].detach().cpu().numpy()
 
 
 def _hover(relevance: Relevance, index: int) -> tuple[Float[np.ndarray, "row column 3"], str]:
-    maps = (relevance.lift()[index], relevance.share()[index] * 100, relevance.heatmap()[index])
+    lift, share = relevance.lift(without_identity=True), relevance.share(without_identity=True)
+    maps = (lift[index], share[index] * 100, relevance.heatmap()[index])
     told = np.stack([one.detach().cpu().double().numpy() for one in maps], axis=-1)
     text = (
         "lift %{customdata[0]:.2f}x<br>share %{customdata[1]:.3f} %<br>score %{customdata[2]:.4g}"

@@ -18,7 +18,7 @@ from attnlib.viz.marks import areas
 from attnlib.viz.placing import Placement, place
 from attnlib.viz.theme import DIVERGING, FAINT, INK, SEQUENTIAL, Palette, choose_palette, colour_map
 
-__all__ = ["map_image", "overlay_image", "picture_image", "strip_image"]
+__all__ = ["coloured", "laid_over", "map_image", "overlay_image", "picture_image", "strip_image"]
 
 _LINE = 19
 _GAP = 14
@@ -68,12 +68,12 @@ def overlay_image(
     if style == "bands":
         patches = colour_set.rgba(opacity)[bands.shades[index].numpy()]
     elif style == "continuous":
-        lift = relevance.lift()[index].detach().cpu().double().numpy()
+        lift = relevance.lift(without_identity=True)[index].detach().cpu().double().numpy()
         limits = limits or (0.0, float(lift.max()) or 1.0)
-        patches = _coloured(lift, limits, colours or SEQUENTIAL, opacity)
+        patches = coloured(lift, limits, colours or SEQUENTIAL, opacity)
     else:
         raise InputError(f"style must be bands or continuous; got {style!r}")
-    canvas = _laid_over(canvas, patches, placement)
+    canvas = laid_over(canvas, patches, placement)
     if style == "bands" and (colour_set.numbered if numbers is None else numbers):
         _write_numbers(canvas, bands, placement, index)
     _outline_window(canvas, placement)
@@ -115,7 +115,7 @@ def map_image(
     size : (height, width) in pixels.
     """
     colours = colours or (DIVERGING if limits[0] < 0 else SEQUENTIAL)
-    image = Image.fromarray(_coloured(values, limits, colours, 1.0)[..., :3])
+    image = Image.fromarray(coloured(values, limits, colours, 1.0)[..., :3])
     if size is None:
         return image
     return image.resize((size[1], size[0]), Image.Resampling.NEAREST)
@@ -157,9 +157,10 @@ def strip_image(
     return sheet
 
 
-def _coloured(
+def coloured(
     values: Float[np.ndarray, "row column"], limits: tuple[float, float], colours: str, opacity: float
 ) -> UInt8[np.ndarray, "row column 4"]:
+    """Return the colour of each value, RGBA; what lies outside the limits has the colour of the end."""
     low, high = limits
     if not high > low:
         raise InputError(f"limits must be (lowest, highest), got {limits!r}")
@@ -169,9 +170,10 @@ def _coloured(
     return np.concatenate([table, alpha], axis=-1)
 
 
-def _laid_over(
+def laid_over(
     canvas: Image.Image, patches: Num[np.ndarray, "row column 4"], place_: Placement
 ) -> Image.Image:
+    """Lay the colour of each patch over a drawn picture; what the model did not see stays as it is."""
     spread = place_.spread(patches, (canvas.height, canvas.width))
     layer = Image.fromarray(spread.astype(np.uint8), "RGBA")
     return Image.alpha_composite(canvas.convert("RGBA"), layer).convert("RGB")
