@@ -10,7 +10,30 @@
 ``explore(...)`` is the whole bench: model, picture, method, viewer, charts, regions and text.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from attnlib.widgets.viewing import Viewer as Viewer
 from attnlib.widgets.viewing import viewer as viewer
 
-__all__ = ["Viewer", "viewer"]
+if TYPE_CHECKING:
+    from attnlib.widgets.explorer import Explorer as Explorer
+    from attnlib.widgets.explorer import explore as explore
+    from attnlib.widgets.live import LiveViewer as LiveViewer
+    from attnlib.widgets.state import ExplorerState as ExplorerState
+
+_HOME = {
+    "Explorer": "attnlib.widgets.explorer",
+    "ExplorerState": "attnlib.widgets.state",
+    "LiveViewer": "attnlib.widgets.live",
+    "explore": "attnlib.widgets.explorer",
+}
+
+__all__ = ["Explorer", "ExplorerState", "LiveViewer", "Viewer", "explore", "viewer"]
+
+
+def __getattr__(name: str) -> Any:
+    # the explorer brings ipywidgets and every method with it; a report that only packs viewers needs neither
+    if name not in _HOME:
+        raise AttributeError(f"module 'attnlib.widgets' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

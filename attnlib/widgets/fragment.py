@@ -68,7 +68,8 @@ _PAGE = """<!doctype html>
 <style>
 :root {{ color-scheme: light dark; }}
 body {{ font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; margin: 1.2rem auto;
-  max-width: 76rem; padding: 0 1rem; background: light-dark(#fff, #14181d); color: light-dark(#1f2328, #e6edf3); }}
+  max-width: 76rem; padding: 0 1rem; background: light-dark(#fff, #14181d);
+  color: light-dark(#1f2328, #e6edf3); }}
 table {{ border-collapse: collapse; }} td, th {{ padding: 2px 10px 2px 0; text-align: left; }}
 </style>
 </head>

@@ -25,7 +25,15 @@ from attnlib.regions import Regions
 from attnlib.widgets.outlines import region_parts
 from attnlib.widgets.packing import PRECISION, Blob
 
-__all__ = ["QueryForm", "choose_form", "image_layers", "merge_heads", "named_rows", "put_image_source"]
+__all__ = [
+    "QueryForm",
+    "choose_form",
+    "image_layers",
+    "merge_heads",
+    "named_rows",
+    "put_image_source",
+    "readout_row",
+]
 
 _BLOCK = 512
 Row = tuple[str, tuple[int, ...]]
@@ -100,13 +108,17 @@ def image_layers(record: AttentionRecord) -> list[tuple[LayerAttention, TokenLay
 
 def named_rows(layout: TokenLayout) -> list[Row]:
     """Return the rows that are held for every layer and head: what the head reads, and the class token."""
-    if layout.readout == "patches":
-        rows: list[Row] = [("mean of the patches (the head reads them)", layout.readout_indices)]
+    patches = tuple(range(layout.num_tokens))[layout.patch_slice]
+    rows: list[Row]
+    if layout.readout is None:
+        rows = [("mean of the patches (what the head reads is not known)", patches)]
+    elif layout.readout == "patches":
+        rows = [("mean of the patches (the head reads them)", patches)]
     else:
         names = ", ".join(layout.label(i) for i in layout.readout_indices[:3])
-        rows = [(f"{names} (the head reads it)", layout.readout_indices)]
+        rows = [(f"{names} (the head reads it)", tuple(layout.readout_indices))]
     for index, name in enumerate(layout.prefix_tokens[:1]):
-        if layout.readout_indices != (index,):
+        if rows[0][1] != (index,):
             rows.append((f"{name} token", (index,)))
     return rows
 
@@ -175,6 +187,12 @@ def merge_heads(weights: Tensor, how: int | str) -> Tensor:
     if how == "min":
         return weights.amin(dim=0)
     return weights.mean(dim=0)
+
+
+def readout_row(layer: LayerAttention, layout: TokenLayout, *, item: int = 0) -> Tensor:
+    """Return the first named row of every head on the grid, [head, height, width]."""
+    row = _mean_row(layer, named_rows(layout)[0][1], item)[:, layout.patch_slice]
+    return row.unflatten(-1, layout.grid or (1, -1))
 
 
 def _put_layer(

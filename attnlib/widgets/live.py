@@ -37,6 +37,7 @@ class LiveViewer(anywidget.AnyWidget):
         super().__init__(**values)
         self._shown: Viewer | None = None
         self._lock = threading.Lock()
+        self._on_picture: Callable[[bytes], None] | None = None
         self.on_msg(self._hear)
 
     @classmethod
@@ -63,8 +64,13 @@ class LiveViewer(anywidget.AnyWidget):
         """Call ``react`` with the new state after every change."""
         self.observe(lambda change: react(change["new"]), names="state")
 
+    def on_picture(self, react: Callable[[bytes], None]) -> None:
+        """Call ``react`` with the bytes of a picture that was pasted into the viewer."""
+        self._on_picture = react
+
     def _hear(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
-        del buffers
+        if "picture" in content and self._on_picture is not None and buffers:
+            self._on_picture(bytes(buffers[0]))
         if "ask" not in content:
             return
         try:

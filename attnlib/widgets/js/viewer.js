@@ -57,6 +57,13 @@ class Viewer {
       }) });
     };
     model.on("msg:custom", this.onMessage);
+    this.onPaste = async (event) => {
+      const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
+      if (!file || !this.box?.contains(document.activeElement)) return;
+      event.preventDefault();
+      model.send({ picture: file.name }, undefined, [await file.arrayBuffer()]);
+    };
+    document.addEventListener("paste", this.onPaste, true);
     this.sources.forEach((source, place) => {
       source.ask = async (request) => {
         const id = `${place}-${++number}`;
@@ -99,6 +106,7 @@ class Viewer {
     if (this.successor) { this.successor.stop(); return; }
     clearInterval(this.timer);
     this.onTheme?.disconnect();
+    if (this.onPaste) document.removeEventListener("paste", this.onPaste, true);
     if (this.onState) this.model.off("change:state", this.onState);
     if (this.onDocument) this.model.off("change:document", this.onDocument);
     if (this.onMessage) this.model.off("msg:custom", this.onMessage);

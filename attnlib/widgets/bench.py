@@ -1,0 +1,234 @@
+"""The explorer's work, without any widget: model, capture, method, regions, profile and text."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from attnlib.errors import AttnlibError, InputError
+from attnlib.hooks import capture
+from attnlib.interpretation import Interpretation, interpret
+from attnlib.methods import METHODS, explain
+from attnlib.models import LoadedModel, load_model
+from attnlib.picture import Picture, load_picture
+from attnlib.profiles import LayerProfile, layer_profile
+from attnlib.record import AttentionRecord, Relevance
+from attnlib.regions import Regions
+from attnlib.widgets.image_source import image_layers, readout_row
+from attnlib.widgets.state import ExplorerState
+
+__all__ = ["ATTENTION", "Bench", "Findings"]
+
+ATTENTION = "attention"
+"""The choice of no method: layers and heads as they are."""
+
+
+@dataclass(eq=False)
+class Findings:
+    """What there is to show.
+
+    Parameters
+    ----------
+    record : the captured attention.
+    relevance : what the method says; None for "attention".
+    said : what the model said, in sentences.
+    regions : named parts of the picture; None until they are found.
+    profile : entropy, distance and prefix share over layers and heads; None where it has no meaning.
+    interpretation : the written text; None until there is a relevance over patches.
+    measures : name of a measure -> its values, [layer, head].
+    notes : what could not be done, in words.
+    """
+
+    record: AttentionRecord
+    relevance: Relevance | None = None
+    said: tuple[str, ...] = ()
+    regions: Regions | None = None
+    profile: LayerProfile | None = None
+    interpretation: Interpretation | None = None
+    measures: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class Bench:
+    """Loads, captures and explains what a state asks for, each only when it has changed.
+
+    Every step holds one lock: widget callbacks run on other threads than cells do.
+    """
+
+    def __init__(self, state: ExplorerState) -> None:
+        self.state = state
+        self.lock = threading.RLock()
+        self.loaded: LoadedModel | None = None
+        self.picture: Picture | None = None
+        self.size: int | tuple[int, int] | None = None
+        self.findings: Findings | None = None
+        self._captured: tuple[Any, ...] | None = None
+        self._given: Regions | None = None
+        self._inputs: Any = None
+
+    def size_of_picture(self) -> tuple[int, int]:
+        """Return (height, width) of the picture."""
+        if self.picture is None:
+            raise InputError("choose a picture first")
+        return self.picture.size
+
+    def take_model(self, model: LoadedModel) -> None:
+        """Use a model that is loaded already."""
+        self.loaded = model
+        self.state.model = model.name
+
+    def take_picture(self, source: Any) -> None:
+        """Use a picture; its name (never its folder) becomes the state's."""
+        self.picture = load_picture(source)
+        self._given = None
+        name = str(source) if isinstance(source, (str, Path)) else self.picture.name
+        self.state.picture = name
+
+    def take_record(self, record: AttentionRecord) -> None:
+        """Show a record that was captured elsewhere."""
+        self.findings = Findings(record)
+        self._captured = self._key()
+
+    def take_regions(self, regions: Regions | None) -> None:
+        """Use regions that were given."""
+        self._given = regions
+
+    def load(self) -> None:
+        """Load the model that the state names."""
+        with self.lock:
+            if self.loaded is None or self.loaded.name != self.state.model:
+                self.loaded = load_model(self.state.model)
+
+    def capture(self) -> None:
+        """Run the model once on the picture, and backward too if the method asks for a target."""
+        with self.lock:
+            if self._captured == self._key() and self.findings is not None:
+                return
+            if self.loaded is None or self.picture is None:
+                raise InputError("choose a model and a picture first")
+            needs = self.needs()
+            target = self.state.target if "gradients" in needs else None
+            if "gradients" in needs and target is None:
+                raise InputError(f"{self.state.method} explains one answer of the model: choose a target")
+            prepared = self.loaded.prepare(self.picture, size=self.size)
+            internals = bool({"internals", "model"} & set(needs))
+            record = capture(self.loaded, prepared, target=target, internals=internals)
+            kept = self.findings.regions if self.findings and self._same_picture() else None
+            self.findings = Findings(record, regions=kept)
+            self._inputs = prepared.inputs
+            self._say(prepared)
+            self._captured = self._key()
+
+    def explain(self) -> None:
+        """Run the method."""
+        with self.lock:
+            found = self._found()
+            found.relevance = None
+            if self.state.method == ATTENTION:
+                return
+            record = self.vision()
+            query = self.state.query
+            found.relevance = explain(record, self.state.method, query=query, **self.state.options)
+
+    def measure(self) -> None:
+        """Profile every layer and head."""
+        with self.lock:
+            found = self._found()
+            if found.profile is None:
+                try:
+                    profile = found.profile = layer_profile(self.vision(), max_rows=64)
+                except AttnlibError as problem:
+                    found.notes.append(f"no profile: {problem}")
+                    return
+                for name in ("entropy", "distance", "prefix_share"):
+                    found.measures[name] = getattr(profile, name)[0].double().numpy()
+                self._measure_artifacts(found)
+
+    def _measure_artifacts(self, found: Findings) -> None:
+        """Add the share of every head's read-out map that lies on artifact patches."""
+        from attnlib.evaluate.artifacts import artifact_patches, artifact_share, token_norms
+
+        if self.loaded is None or self._inputs is None:
+            return
+        try:
+            layers = image_layers(self.vision())
+            model = getattr(self.loaded.model, "backbone", self.loaded.model)
+            norms = token_norms(model, dict(self._inputs), layers[-1][1])
+            patches = artifact_patches(norms)
+            rows = [readout_row(layer, layout) for layer, layout in layers]
+            shares = [artifact_share(row, patches.expand(len(row), -1, -1)) for row in rows]
+            found.measures["artifact_share"] = torch.stack(shares).double().numpy()
+        except (AttnlibError, TypeError) as problem:
+            found.notes.append(f"artifact patches are not known: {problem}")
+
+    def find(self) -> None:
+        """Find the named parts of the picture."""
+        from attnlib.finders import find_regions
+
+        with self.lock:
+            found = self._found()
+            if self._given is not None:
+                found.regions = self._given
+            elif found.regions is None and self.picture is not None:
+                found.regions = find_regions(self.picture)
+
+    def write(self) -> None:
+        """Write what the method's map (or the chosen layer) says."""
+        with self.lock:
+            found = self._found()
+            found.interpretation = None
+            relevance = found.relevance if found.relevance is not None else self.chosen()
+            regions = found.regions if found.regions is not None and len(found.regions) else None
+            said = found.said or None
+            found.interpretation = interpret(relevance, regions, said=said, index=0)
+
+    def chosen(self) -> Relevance:
+        """Return the map of the selected layer, head and query."""
+        from attnlib.widgets.poster import selected_relevance
+
+        state, record = self.state, self.vision()
+        layer = image_layers(record)[state.layer][0]
+        heads = layer.heads or tuple(range(layer.num_heads))
+        head = heads[min(state.head, len(heads) - 1)] if state.heads == "one" else state.heads
+        return selected_relevance(record, place=state.layer, head=head, query=state.query)
+
+    def vision(self) -> AttentionRecord:
+        """Return the part of the record that has patches."""
+        record = self._found().record
+        if len(record.streams) > 1 and "vision" in record.streams:
+            return record.select(stream="vision")
+        return record
+
+    def needs(self) -> tuple[str, ...]:
+        """Return what the chosen method needs of the capture."""
+        return () if self.state.method == ATTENTION else tuple(METHODS[self.state.method].needs)
+
+    def _found(self) -> Findings:
+        if self.findings is None:
+            raise InputError("nothing has been captured yet")
+        return self.findings
+
+    def _key(self) -> tuple[Any, ...]:
+        needs = self.needs()
+        target = self.state.target if "gradients" in needs else None
+        inside = bool({"internals", "model"} & set(needs))
+        return self.state.model, self.state.picture, id(self.picture), target, inside, self.size
+
+    def _same_picture(self) -> bool:
+        return self._captured is not None and self._captured[2] == id(self.picture)
+
+    def _say(self, prepared: Any) -> None:
+        if self.loaded is None or self.findings is None:
+            return
+        try:
+            said = self.loaded.said(
+                self.findings.record.output, views=prepared.views, texts=getattr(prepared, "texts", ())
+            )
+            self.findings.said = tuple(said.sentences)
+        except AttnlibError as problem:
+            self.findings.notes.append(f"what the model said could not be read: {problem}")

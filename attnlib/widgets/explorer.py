@@ -1,0 +1,403 @@
+"""The explorer: controls, viewer, charts, regions and text, all following one state."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+
+from attnlib.errors import AttnlibError, InputError
+from attnlib.models import LoadedModel
+from attnlib.picture import load_picture
+from attnlib.record import AttentionRecord, Relevance
+from attnlib.regions import Regions
+from attnlib.widgets.bench import Bench
+from attnlib.widgets.chart import MEASURES, BarChart, profile_bars
+from attnlib.widgets.exporting import view_json, view_picture, write_text
+from attnlib.widgets.fragment import page
+from attnlib.widgets.image_source import image_layers
+from attnlib.widgets.live import LiveViewer
+from attnlib.widgets.menu import Menu
+from attnlib.widgets.state import ExplorerState
+from attnlib.widgets.telling import message, problem, region_table, sentences
+from attnlib.widgets.viewing import Viewer, viewer
+from attnlib.widgets.work import Cancelled, Step, Worker
+
+__all__ = ["Explorer", "explore"]
+
+
+class Explorer(widgets.VBox):
+    """The bench of :func:`explore`. ``.state`` is what is chosen; everything shown follows it."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.state = bench, bench.state
+        self.menu = Menu(self.state, self._guard)
+        self.worker = Worker(self._progress, self._ended)
+        self.viewer: LiveViewer | None = None
+        self.chart = BarChart()
+        self.problem = widgets.HTML()
+        self.bar = widgets.IntProgress(0, 0, 1, layout={"width": "220px", "visibility": "hidden"})
+        self.step = widgets.HTML()
+        self.said, self.text, self.table = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.place = widgets.VBox()
+        self.downloads = self._downloads()
+        first, second = self.menu.boxes()
+        charts = widgets.VBox([self.menu.measure, self.chart])
+        parts = widgets.Accordion(
+            [self.text, self.table, charts, self.downloads],
+            titles=("What the map says", "Parts of the picture", "Layers and heads", "Take it away"),
+            selected_index=0,
+        )
+        status = widgets.HBox([self.bar, self.step])
+        super().__init__([first, status, self.problem, self.said, second, self.place, parts])
+        self.state.observe(self._guard(self._follow))
+        self.menu.run.on_click(self._guard(lambda _: self.refresh()))
+        self.menu.cancel.on_click(lambda _: self.worker.cancel())  # never waits for the work it stops
+        self.menu.upload.observe(self._guard(self._uploaded), names="value")
+        self.chart.on_choice(self._guard(self.state.goto))
+
+    # work -----------------------------------------------------------------------------------------
+
+    def steps(self) -> list[Step]:
+        """Return what must be done before the state is shown, in order."""
+        bench = self.bench
+        return [
+            (f"loading {self.state.model or 'the model'}", bench.load),
+            ("running the model", bench.capture),
+            (f"explaining by {self.state.method}", bench.explain),
+            ("drawing", self.show),
+        ]
+
+    def later(self) -> list[Step]:
+        """Return what may come after the first picture, in order."""
+        bench = self.bench
+        steps = [
+            ("measuring layers and heads", bench.measure),
+            ("charts", self.show_chart),
+            ("looking for parts of the picture", bench.find),
+            ("writing", self.write),
+            ("drawing", self.show),
+        ]
+        return [(name, self._attempt(name, work)) for name, work in steps]
+
+    def _attempt(self, name: str, work: Callable[[], None]) -> Callable[[], None]:
+        """Wrap a step that others do not need: what fails is noted, the rest goes on."""
+
+        def attempt() -> None:
+            try:
+                work()
+            except Exception as error:
+                words = str(error) if isinstance(error, AttnlibError) else f"{type(error).__name__}: {error}"
+                if self.bench.findings is not None:
+                    self.bench.findings.notes.append(f"{name} did not work: {words}")
+
+        return attempt
+
+    def refresh(self) -> None:
+        """Take model, picture, method and target from the menu and start the work on another thread."""
+        menu, state = self.menu, self.state
+        if menu.picture.value and menu.picture.value != state.picture:
+            self.bench.take_picture(menu.picture.value)
+        state.model = menu.model.value
+        state.target = _target(menu.target.value)
+        state.method = str(menu.method.value)
+        self.problem.value = ""
+        self.worker.start([*self.steps(), *self.later()])
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the work that runs; False if it still runs after ``timeout`` seconds."""
+        return self.worker.wait(timeout)
+
+    def show(self) -> None:
+        """Pack what was found and show it in the viewer."""
+        with self.bench.lock:
+            packed = self.packed(budget_mb=0.0)
+        layers = packed.document["sources"][0]["layers"]
+        self.menu.limit(len(layers), max(len(one["heads"]) for one in layers))
+        if self.bench.loaded is not None:
+            self.menu.offer_targets(self.bench.loaded.labels)
+        if self.viewer is None:
+            self.viewer = packed.widget()
+            self.viewer.watch(self._guard(self._heard))
+            self.viewer.on_picture(self._guard(self._pasted))
+            self.place.children = (self.viewer,)
+        else:
+            self.viewer.show(packed)
+        found = self.bench.findings
+        if found is not None:
+            self.said.value = sentences("What the model said", [*found.said, *found.notes])
+        self.menu.sync()
+
+    def packed(self, *, budget_mb: float = 3.0) -> Viewer:
+        """Return the present view as a viewer that holds patch queries within a budget."""
+        found, state = self.bench.findings, self.state
+        if found is None:
+            raise InputError("there is nothing to show yet")
+        record = self.bench.vision()
+        layers = image_layers(record)
+        state.layer = min(state.layer, len(layers) - 1)
+        maps = {} if found.relevance is None else {state.method: found.relevance}
+        packed = viewer(
+            record,
+            self.bench.picture,
+            regions=found.regions if found.regions is not None and len(found.regions) else None,
+            relevances=maps,
+            budget_mb=budget_mb,
+            palette=state.palette,
+            title=f"{state.model}: {state.picture}",
+        )
+        shown = {**packed.state["a"], **state.selection(), "map": int(bool(maps))}
+        packed.state = {**packed.state, "a": shown, "b": shown, "regions": state.show_regions}
+        return packed
+
+    def write(self) -> None:
+        """Write the text and the table of regions."""
+        self.bench.write()
+        found = self.bench.findings
+        if found is None:
+            return
+        self.text.value = "" if found.interpretation is None else found.interpretation.to_html()
+        self.table.value = region_table(found.regions, self.relevance())
+
+    def relevance(self) -> Relevance:
+        """Return the map that is shown: the method's, or the selected layer and head."""
+        found = self.bench.findings
+        if found is not None and found.relevance is not None:
+            return found.relevance
+        return self.bench.chosen()
+
+    def show_chart(self) -> None:
+        """Draw the chosen profile over layers and heads."""
+        found, state = self.bench.findings, self.state
+        if found is None or found.profile is None:
+            return
+        values = found.measures.get(state.measure)
+        if values is None:
+            self.chart.words = f"{MEASURES[state.measure]} is not known for this model"
+            return
+        layer = min(state.layer, len(found.profile.layers) - 1)
+        head = state.head if state.heads == "one" else None
+        figure = profile_bars(values, found.profile, measure=state.measure, layer=layer, head=head)
+        best = np.unravel_index(int(np.argmax(values)), values.shape)
+        highest = f"highest at layer {found.profile.layers[best[0]]}, head {found.profile.heads[best[1]]}"
+        self.chart.show(figure, words=f"{MEASURES[state.measure]} of every layer and head; {highest}")
+
+    # taking away ----------------------------------------------------------------------------------
+
+    def save_html(self, path: str | os.PathLike[str], *, budget_mb: float = 3.0) -> Path:
+        """Write the present view as one page that needs no kernel and no network."""
+        found = self.bench.findings
+        packed = self.packed(budget_mb=budget_mb)
+        body = self.said.value + packed.to_html()
+        if found is not None and found.interpretation is not None:
+            body += found.interpretation.to_html()
+        return write_text(path, page(packed.title, body))
+
+    def save_png(self, path: str | os.PathLike[str]) -> Path:
+        """Write the present map over the picture, with its legend."""
+        return write_text(path, view_picture(self.bench, self.relevance(), suffix=Path(path).suffix))
+
+    def save_json(self, path: str | os.PathLike[str]) -> Path:
+        """Write state, map, regions, text and parameters."""
+        return write_text(path, view_json(self.bench, self.relevance()))
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the papermill parameters that reproduce the present view."""
+        return self.state.to_parameters()
+
+    def _downloads(self) -> widgets.Widget:
+        name = widgets.Text("attention", description="file name", style={"description_width": "initial"})
+        link = widgets.HTML()
+
+        def saver(suffix: str, save: Callable[[Path], Path]) -> widgets.Button:
+            button = widgets.Button(description=f"Save {suffix.upper()}", tooltip=f"save as {suffix}")
+
+            def act(_: Any) -> None:
+                written = save(Path(Path(name.value or "attention").name + f".{suffix}"))
+                link.value = message(f"written to {written}")
+
+            button.on_click(self._guard(act))
+            return button
+
+        buttons = [
+            saver("html", lambda path: self.save_html(path)),
+            saver("png", lambda path: self.save_png(path)),
+            saver("json", lambda path: self.save_json(path)),
+            saver("yaml", lambda path: write_text(path, _yaml(self.parameters()))),
+        ]
+        return widgets.VBox([widgets.HBox([name, *buttons], layout={"flex_flow": "row wrap"}), link])
+
+    # reactions ------------------------------------------------------------------------------------
+
+    def _guard(self, react: Callable[..., None]) -> Callable[..., None]:
+        """Wrap a reaction: one at a time, and its errors are shown in place, in words."""
+
+        @functools.wraps(react)
+        def guarded(*given: Any) -> None:
+            with self.bench.lock:
+                try:
+                    react(*given)
+                    if self.problem.value:
+                        self.problem.value = ""
+                except Exception as error:
+                    self.problem.value = problem(error)
+
+        return guarded
+
+    def _follow(self, change: Any) -> None:
+        """Bring what is shown to a state that has changed."""
+        name = change["name"]
+        if name in ("layer", "layers", "head", "heads", "query", "direction") and self.viewer is not None:
+            now = self.viewer.state.get("a", {})
+            wanted = self.state.selection()
+            if any(now.get(key) != value for key, value in wanted.items()):
+                self.viewer.choose(**wanted, map=0)
+            if name in ("layer", "head", "heads"):
+                self.show_chart()
+        elif name == "palette" and self.viewer is not None:
+            self.viewer.state = {**self.viewer.state, "palette": self.state.palette}
+        elif name == "show_regions" and self.viewer is not None:
+            self.viewer.state = {**self.viewer.state, "regions": self.state.show_regions}
+        elif name == "measure":
+            self.show_chart()
+        self.menu.sync()
+
+    def _heard(self, shown: dict[str, Any]) -> None:
+        """Follow the hand in the viewer."""
+        self.state.take_selection(shown["a"])
+        self.state.palette = shown.get("palette", self.state.palette)
+        self.state.show_regions = bool(shown.get("regions", True))
+
+    def _uploaded(self, change: Any) -> None:
+        for given in change["new"]:
+            self._take_bytes(bytes(given["content"]), given["name"])
+
+    def _pasted(self, data: bytes) -> None:
+        self._take_bytes(data, "pasted picture")
+
+    def _take_bytes(self, data: bytes, name: str) -> None:
+        self.bench.take_picture(load_picture(data))
+        self.state.picture = name
+        self.menu.picture.value = name
+        self.refresh()
+
+    def _progress(self, done: int, total: int, name: str) -> None:
+        self.bar.max, self.bar.value = total, done
+        self.bar.layout.visibility = "hidden" if done == total else "visible"
+        self.menu.cancel.disabled = done == total
+        self.step.value = message(f"{name} ({done + 1} of {total})" if name else "")
+
+    def _ended(self, error: BaseException | None) -> None:
+        self._progress(1, 1, "")
+        if isinstance(error, Cancelled):
+            self.step.value = message(str(error))
+        elif error is not None:
+            self.problem.value = problem(error)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**options)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+        if self.bench.findings is None:
+            return data, metadata
+        packed = self.packed(budget_mb=1.0)  # for saved notebooks and exports, which have no kernel
+        still = base64.b64encode(packed.poster).decode()
+        return {**data, "text/html": self.said.value + packed.to_html(), "image/jpeg": still}, metadata
+
+    def __repr__(self) -> str:
+        return f"Explorer({self.state.model!r}, {self.state.picture!r}, {self.state.method!r})"
+
+
+def explore(
+    model: LoadedModel | str | AttentionRecord = "dinov2-small-saliency",
+    picture: Any = "sample:poster",
+    *,
+    method: str = "rollout",
+    options: dict[str, Any] | None = None,
+    target: Any = None,
+    layer: int = -1,
+    head: int | str = "mean",
+    query: tuple[int, int] | None = None,
+    regions: Regions | str | None = "find",
+    palette: str = "bands",
+    size: int | tuple[int, int] | None = None,
+) -> Explorer:
+    """Open the explorer: one picture, one model, every layer, head, query and method.
+
+    The first picture is there when this returns; charts, parts of the picture and the text follow on
+    another thread (``.wait()`` waits for them).
+
+    Parameters
+    ----------
+    model : what ``load_model`` returned or takes, or a record that was captured elsewhere.
+    picture : anything ``load_picture`` takes.
+    method : a name in METHODS, or "attention" for layers and heads only.
+    options : options of the method.
+    target : what a gradient method explains.
+    layer : the layer shown first, a position; negative counts from the end.
+    head : the head shown first, or "mean", "max", "min".
+    query : a patch (row, column); None = the row the head reads.
+    regions : "find" looks for text and faces; named regions; None = none.
+    palette : a palette of the viewer.
+    size : size of the model input, as for ``LoadedModel.prepare``.
+
+    Returns
+    -------
+    A widget; put it at the end of a cell.
+
+    Raises
+    ------
+    AttnlibError
+        If the model, the picture or the method cannot be used.
+    """
+    state = ExplorerState(method=method, options=dict(options or {}), target=target, palette=palette)
+    bench = Bench(state)
+    bench.size = size
+    bench.take_picture(picture)
+    if isinstance(model, AttentionRecord):
+        state.model = model.provenance.model
+        bench.take_record(model)
+    elif isinstance(model, str):
+        state.model = model
+    else:
+        bench.take_model(model)
+    if not isinstance(regions, str):
+        bench.take_regions(regions if regions is not None else Regions((), bench.size_of_picture()))
+    elif regions != "find":
+        raise InputError(f"regions must be 'find', Regions or None, got {regions!r}")
+    explorer = Explorer(bench)
+    first = explorer.steps()
+    for _, step in first[1:3] if isinstance(model, AttentionRecord) else first[:3]:
+        step()
+    depth = len(image_layers(bench.vision()))
+    if not -depth <= layer < depth:
+        raise InputError(f"layer {layer} does not exist: there are {depth}")
+    state.layer = layer % depth
+    state.choose_query(query)
+    if isinstance(head, int):
+        state.head, state.heads = head, "one"
+    else:
+        state.heads = head
+    explorer.show()
+    explorer.worker.start(explorer.later())
+    return explorer
+
+
+def _target(text: str) -> Any:
+    """Return a target as ``capture`` takes it: nothing, an index, or a label."""
+    text = text.strip()
+    if not text:
+        return None
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def _yaml(parameters: dict[str, Any]) -> str:
+    import json
+
+    lines = [f"{name}: {json.dumps(value)}" for name, value in parameters.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,82 @@
+"""Taking the present view away: a page, a picture, numbers, and the parameters that make it again."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from attnlib.errors import InputError
+from attnlib.record import Relevance
+from attnlib.widgets.bench import Bench
+from attnlib.widgets.poster import jpeg
+
+__all__ = ["FORMAT", "view_json", "view_picture", "write_text"]
+
+FORMAT = "attnlib.view/1"
+
+
+def view_json(bench: Bench, relevance: Relevance) -> str:
+    """Return the present view as JSON: what was chosen, the map, regions, text and parameters."""
+    found = bench.findings
+    if found is None:
+        raise InputError("there is nothing to export yet")
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "state": bench.state.to_dict(),
+        "parameters": bench.state.to_parameters(),
+        "provenance": relevance.provenance.to_dict(),
+        "method": relevance.method,
+        "query": relevance.query,
+        "said": list(found.said),
+        "prefix_share": float(relevance.prefix_share()[0]),
+        "share": relevance.share(without_identity=True)[0].tolist(),
+        "lift": relevance.lift(without_identity=True)[0].tolist(),
+        "notes": [*relevance.notes, *found.notes],
+        "regions": [],
+        "interpretation": None,
+    }
+    if found.regions is not None and len(found.regions):
+        content["regions"] = [
+            {"name": name, **{key: float(value[0]) for key, value in one.items()}}
+            for name, one in found.regions.shares(relevance).items()
+        ]
+    if found.interpretation is not None:
+        content["interpretation"] = json.loads(found.interpretation.to_json())
+    return json.dumps(content, ensure_ascii=False, indent=1)
+
+
+def view_picture(bench: Bench, relevance: Relevance, *, suffix: str = ".png") -> bytes:
+    """Return the present view drawn over the picture, with its legend, as PNG or JPEG bytes."""
+    import io
+
+    from attnlib.viz.static import overlay_image
+
+    if bench.picture is None:
+        raise InputError("there is no picture to draw over")
+    bands = bench.state.palette in ("bands", "colour-blind")
+    style = (
+        {"style": "bands", "palette": bench.state.palette}
+        if bands
+        else {"style": "continuous", "colours": bench.state.palette}
+    )
+    image = overlay_image(relevance, bench.picture, **style)  # type: ignore[arg-type]
+    if suffix in (".jpg", ".jpeg"):
+        return jpeg(image)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_text(path: str | os.PathLike[str], content: str | bytes) -> Path:
+    """Write a file whole or not at all, and return its path."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target

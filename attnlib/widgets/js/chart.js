@@ -1,0 +1,88 @@
+// A plotly chart that answers to clicks. plotly.js comes from the kernel when a chart is first shown, so
+// that nothing of it is saved in the notebook; every bar also stands as a button below, for the keyboard.
+
+const SHARED = Symbol.for("attnlib.plotly");
+
+function plotlyFrom(model) {
+  if (globalThis.Plotly) return Promise.resolve(globalThis.Plotly);
+  globalThis[SHARED] ??= new Promise((keep, fail) => {
+    const hear = (content, buffers) => {
+      if (content.give !== "plotly") return;
+      model.off("msg:custom", hear);
+      try {
+        const module = { exports: {} };
+        const text = new TextDecoder().decode(buffers[0]);
+        new Function("module", "exports", "define", text)(module, module.exports, undefined);
+        keep(module.exports);
+      } catch (problem) { fail(problem); }
+    };
+    model.on("msg:custom", hear);
+    model.send({ need: "plotly" });
+  });
+  return globalThis[SHARED];
+}
+
+/** The chart in the colours of the page around it. */
+function dressed(figure, element) {
+  const ink = getComputedStyle(element).color;
+  const axis = { gridcolor: "rgba(128,128,128,0.35)", zerolinecolor: "rgba(128,128,128,0.6)", color: ink };
+  const layout = { ...figure.layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { ...figure.layout.font, color: ink } };
+  for (const name of Object.keys(layout)) {
+    if (/^[xy]axis\d*$/.test(name)) layout[name] = { ...layout[name], ...axis };
+  }
+  return layout;
+}
+
+async function render({ model, el }) {
+  const area = document.createElement("div");
+  area.className = "attnlib-chart";
+  area.style.color = "var(--jp-ui-font-color1, inherit)";
+  const words = document.createElement("p");
+  words.setAttribute("role", "status");
+  words.textContent = "preparing the chart";
+  const details = document.createElement("details");
+  const summary = document.createElement("summary");
+  summary.textContent = "The same numbers as buttons";
+  summary.setAttribute("data-lm-suppress-shortcuts", "true");
+  const list = document.createElement("div");
+  details.append(summary, list);
+  el.append(words, area, details);
+  const go = (place) => { model.set("chosen", { ...place, at: Date.now() }); model.save_changes(); };
+  let plotly = null;
+  const draw = () => {
+    const figure = model.get("figure");
+    area.setAttribute("aria-label", model.get("words"));
+    area.setAttribute("role", "img");
+    list.replaceChildren(...model.get("bars").map((bar) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = bar.words;
+      button.setAttribute("data-lm-suppress-shortcuts", "true");
+      button.addEventListener("click", () => go(bar));
+      return button;
+    }));
+    if (!plotly || !figure.data) return;
+    plotly.react(area, figure.data, dressed(figure, el), model.get("config"));
+    area.dataset.tick = Number(area.dataset.tick ?? 0) + 1;
+  };
+  const onFigure = () => draw();
+  model.on("change:figure", onFigure);
+  draw();
+  try {
+    plotly = await plotlyFrom(model);
+    draw();
+    area.on?.("plotly_click", ({ points }) => {
+      const place = points[0]?.customdata;
+      if (place) go({ layer: place[0], head: place[1] });
+    });
+    words.textContent = "";
+  } catch (problem) {
+    words.textContent = `the chart could not be drawn (${problem.message}); its numbers are below`;
+  }
+  return () => {
+    model.off("change:figure", onFigure);
+    plotly?.purge(area);
+  };
+}
+export default { render };

@@ -1,0 +1,145 @@
+"""The explorer's controls: native inputs that carry their name, bound to the state both ways."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as widgets
+
+from attnlib.methods import METHODS
+from attnlib.models import MODELS
+from attnlib.picture import samples
+from attnlib.widgets.bench import ATTENTION
+from attnlib.widgets.chart import MEASURES
+from attnlib.widgets.palettes import viewer_palettes
+from attnlib.widgets.state import FOLDS, ExplorerState
+
+__all__ = ["Menu"]
+
+_STYLE = {"description_width": "initial"}
+
+
+class Menu:
+    """All controls of an explorer.
+
+    Parameters
+    ----------
+    state : what the controls show and change.
+    guard : wraps every reaction, so that errors are shown in place.
+    """
+
+    def __init__(
+        self, state: ExplorerState, guard: Callable[[Callable[..., None]], Callable[..., None]]
+    ) -> None:
+        self.state = state
+        self._guard = guard
+        self._busy = threading.local()
+        self.model = _combobox("model", state.model, sorted(MODELS))
+        self.picture = _combobox("picture", state.picture, [f"sample:{name}" for name in samples()])
+        self.upload = widgets.FileUpload(
+            accept="image/*", multiple=False, description="Upload a picture", tooltip="upload a picture"
+        )
+        self.method = _dropdown("method", [ATTENTION, *METHODS], state.method)
+        self.target = _combobox("target (for methods that need one)", _text(state.target), [])
+        self.run = widgets.Button(
+            description="Show", tooltip="capture and explain again", button_style="primary"
+        )
+        self.cancel = widgets.Button(description="Cancel", tooltip="stop before the next step", disabled=True)
+        self.layer = widgets.BoundedIntText(
+            state.layer, min=0, max=0, description="layer", style=_STYLE, layout={"width": "130px"}
+        )
+        self.layers = _dropdown("layers", FOLDS, state.layers)
+        self.head = widgets.BoundedIntText(
+            state.head, min=0, max=0, description="head", style=_STYLE, layout={"width": "130px"}
+        )
+        self.heads = _dropdown("fusion of heads", FOLDS, state.heads)
+        self.query = widgets.Text(
+            "", description="query patch", placeholder="row, column", continuous_update=False, style=_STYLE
+        )
+        self.direction = _dropdown(
+            "direction", [("where it looks", "from"), ("who looks at it", "to")], state.direction
+        )
+        shown = [name for name in viewer_palettes() if name != "difference"]
+        self.palette = _dropdown("palette", shown, state.palette)
+        self.regions = widgets.Checkbox(state.show_regions, description="parts of the picture", indent=False)
+        self.measure = _dropdown("chart", [(words, name) for name, words in MEASURES.items()], state.measure)
+        self._bind()
+
+    def boxes(self) -> tuple[widgets.Widget, widgets.Widget]:
+        """Return the two rows of controls."""
+        top = [self.model, self.picture, self.upload, self.method, self.target, self.run, self.cancel]
+        rows = [self.layer, self.layers, self.head, self.heads, self.query, self.direction]
+        rows += [self.palette, self.regions]
+        flow = {"flex_flow": "row wrap", "align_items": "center"}
+        return widgets.HBox(top, layout=flow), widgets.HBox(rows, layout=flow)
+
+    def limit(self, layers: int, heads: int) -> None:
+        """Set how many layers and heads there are."""
+        self.layer.max, self.head.max = layers - 1, heads - 1
+
+    def offer_targets(self, labels: tuple[str, ...]) -> None:
+        """Offer the model's own labels as targets."""
+        self.target.options = labels[:2000]
+
+    def sync(self) -> None:
+        """Show the state in the controls, without a reaction."""
+        self._busy.on = True
+        try:
+            state = self.state
+            for name in ("model", "picture", "layers", "heads", "direction", "palette", "measure"):
+                getattr(self, name).value = getattr(state, name)
+            if state.method in self.method.options:
+                self.method.value = state.method
+            self.layer.value, self.head.value = state.layer, state.head
+            self.regions.value = state.show_regions
+            self.target.value = _text(state.target)
+            self.query.value = "" if state.query is None else f"{state.query[0]}, {state.query[1]}"
+        finally:
+            self._busy.on = False
+
+    def _bind(self) -> None:
+        plain = ("layers", "head", "heads", "direction", "palette", "measure")
+        for name in plain:
+            self._on(getattr(self, name), lambda value, name=name: setattr(self.state, name, value))
+        self._on(self.layer, lambda value: self.state.goto(value))
+        self._on(self.regions, lambda value: setattr(self.state, "show_regions", value))
+        self._on(self.query, self._choose_query)
+
+    def _on(self, control: widgets.Widget, react: Callable[[Any], None]) -> None:
+        guarded = self._guard(react)
+
+        def hear(change: Any) -> None:
+            if not getattr(self._busy, "on", False):
+                guarded(change["new"])
+
+        control.observe(hear, names="value")
+
+    def _choose_query(self, text: str) -> None:
+        from attnlib.errors import InputError
+
+        if not text.strip():
+            self.state.choose_query(None)
+            return
+        parts = text.replace("(", "").replace(")", "").split(",")
+        if len(parts) != 2 or not all(part.strip().lstrip("-").isdigit() for part in parts):
+            raise InputError(f"a query patch is two whole numbers, row and column; got {text!r}")
+        self.state.choose_query((int(parts[0]), int(parts[1])))
+
+
+def _text(target: Any) -> str:
+    return "" if target is None else str(target)
+
+
+def _dropdown(name: str, options: Any, value: Any) -> widgets.Dropdown:
+    return widgets.Dropdown(
+        options=options, value=value, description=name, style=_STYLE, layout={"width": "max-content"}
+    )
+
+
+def _combobox(name: str, value: str, options: list[str]) -> widgets.Combobox:
+    return widgets.Combobox(
+        value=value, options=options, description=name, ensure_option=False, continuous_update=False,
+        style=_STYLE, layout={"width": "320px"},
+    )  # fmt: skip

@@ -1,0 +1,104 @@
+"""ExplorerState: what is chosen, and nothing about how it is shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import traitlets
+
+from attnlib.errors import InputError
+
+__all__ = ["FOLDS", "ExplorerState"]
+
+FOLDS = ("one", "mean", "max", "min")
+"""How layers or heads are merged; "one" = the chosen one."""
+
+
+class ExplorerState(traitlets.HasTraits):
+    """Everything that is chosen in an explorer. Observe it, change it; widgets and charts follow.
+
+    Parameters
+    ----------
+    model : name for ``load_model``.
+    picture : name or path of the picture or text; what was given in memory is called by its name.
+    method : a name in METHODS, or "attention" for the layers and heads themselves.
+    options : options of the method.
+    target : what the model's answer is explained for, for methods that need it; None = no target.
+    layer, head : positions in the record.
+    layers, heads : one of :data:`FOLDS`.
+    query : a patch (row, column), or None for the row the head reads.
+    direction : "from" = where the query looks, "to" = who looks at it.
+    palette : a palette of the viewer.
+    show_regions : whether outlines and shares of regions are shown.
+    measure : which profile the chart shows.
+    """
+
+    model = traitlets.Unicode("")
+    picture = traitlets.Unicode("")
+    method = traitlets.Unicode("rollout")
+    options = traitlets.Dict()
+    target = traitlets.Any(None, allow_none=True)
+    layer = traitlets.Int(0)
+    layers = traitlets.Enum(FOLDS, "one")
+    head = traitlets.Int(0)
+    heads = traitlets.Enum(FOLDS, "mean")
+    query = traitlets.Tuple(traitlets.Int(), traitlets.Int(), allow_none=True, default_value=None)
+    direction = traitlets.Enum(("from", "to"), "from")
+    palette = traitlets.Unicode("bands")
+    show_regions = traitlets.Bool(True)
+    measure = traitlets.Unicode("entropy")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values."""
+        values = {name: getattr(self, name) for name in sorted(self.trait_names())}
+        values["query"] = None if self.query is None else list(self.query)
+        values["target"] = (
+            self.target if isinstance(self.target, (str, int, type(None))) else str(self.target)
+        )
+        return values
+
+    def to_parameters(self) -> dict[str, Any]:
+        """Return the parameters that make the notebooks and the report show the present view."""
+        parameters: dict[str, Any] = {"model": self.model, "picture": self.picture, "method": self.method}
+        if self.target is not None:
+            parameters["target"] = self.target
+        if self.layers == "one":
+            parameters["layer"] = self.layer
+        parameters["head"] = self.head if self.heads == "one" else self.heads
+        if self.query is not None:
+            parameters["query_row"], parameters["query_column"] = self.query
+        return parameters
+
+    def selection(self) -> dict[str, Any]:
+        """Return side A of the viewer's state."""
+        return {
+            "layer": self.layer,
+            "layers": self.layers,
+            "head": self.head,
+            "heads": self.heads,
+            "query": None if self.query is None else list(self.query),
+            "direction": self.direction,
+        }
+
+    def take_selection(self, selection: dict[str, Any]) -> None:
+        """Follow what was chosen in the viewer."""
+        query = selection.get("query")
+        with self.hold_trait_notifications():
+            self.layer, self.head = int(selection["layer"]), int(selection["head"])
+            self.layers, self.heads = selection["layers"], selection["heads"]
+            self.direction = selection["direction"]
+            if query is None or isinstance(query, (list, tuple)):
+                self.choose_query(None if query is None else (int(query[0]), int(query[1])))
+
+    def choose_query(self, query: tuple[int, int] | None) -> None:
+        """Make a patch (row, column) the query, or go back to the row the head reads (None)."""
+        self.set_trait("query", None if query is None else tuple(query))
+
+    def goto(self, layer: int, head: int | None = None) -> None:
+        """Go to a layer, and to one head of it or the mean over its heads."""
+        if layer < 0:
+            raise InputError(f"a layer position cannot be negative here, got {layer}")
+        with self.hold_trait_notifications():
+            self.layer, self.layers = layer, "one"
+            if head is not None:
+                self.head, self.heads = head, "one"
