@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from attnlib.layout import TokenLayout
 from attnlib.models.loaded import LoadedModel, ModelCard
+from attnlib.models.trained import trained_cards
 
 __all__ = ["EMBEDDED", "MODELS"]
 
@@ -34,7 +35,9 @@ def _saliency() -> LoadedModel:
 
     processor = PatchProcessor(patch_size=14, size=518)
     layout = TokenLayout((37, 37), 14, ("class",), "patches")
-    return LoadedModel(_SALIENCY.name, load_saliency_model(), processor, layout, (), _SALIENCY, processor)
+    return LoadedModel(
+        _SALIENCY.name, load_saliency_model(), processor, (), _SALIENCY, processor, lambda: layout
+    )
 
 
 def _minilm() -> LoadedModel:
@@ -42,8 +45,9 @@ def _minilm() -> LoadedModel:
 
     model, tokenizer = load_sentence_encoder()
     preparer = SentencePreparer(tokenizer, max_length=256)
-    return LoadedModel(_MINILM.name, model, tokenizer, None, (), _MINILM, preparer)
+    return LoadedModel(_MINILM.name, model, tokenizer, (), _MINILM, preparer)
 
 
-MODELS: dict[str, ModelCard] = {_SALIENCY.name: _SALIENCY, _MINILM.name: _MINILM}
+# what is at hand without a network: name -> card
+MODELS: dict[str, ModelCard] = {_SALIENCY.name: _SALIENCY, _MINILM.name: _MINILM, **trained_cards()}
 EMBEDDED: dict[str, Callable[[], LoadedModel]] = {_SALIENCY.name: _saliency, _MINILM.name: _minilm}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from attnlib.errors import InputError
 from attnlib.layout import TokenLayout
-from attnlib.models.said import Said, read_output
+from attnlib.models.said import Said, read_output, tokenizer_of
 from attnlib.picture import View
 
 __all__ = ["LoadedModel", "ModelCard", "Prepared", "Preparer"]
@@ -79,20 +80,26 @@ class LoadedModel:
     name : name under which it was loaded.
     model : the torch module, as loaded, in evaluation mode.
     processor : what prepares its inputs: a processor or tokenizer of its library.
-    layout : which token is which for a default input; None where it is not known before a forward pass.
     labels : names of its classes by index; empty if it has none.
     card : what it is and where it comes from.
     preparer : function that ``prepare`` calls.
+    find_layout : function that finds the layout of a default input when somebody asks for it.
+    notes : sentences that a user of this model must know.
     """
 
     name: str
     model: nn.Module
     processor: Any
-    layout: TokenLayout | None
     labels: tuple[str, ...]
     card: ModelCard
     preparer: Preparer
+    find_layout: Callable[[], TokenLayout | None] = lambda: None
     notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def layout(self) -> TokenLayout | None:
+        """Which token is which for a default input; None where it is known only after a forward pass."""
+        return self.find_layout()
 
     @property
     def device(self) -> torch.device:
@@ -142,7 +149,12 @@ class LoadedModel:
         texts : ``Prepared.texts``, for models that compare with or continue texts.
         """
         return read_output(
-            output, labels=self.labels, views=tuple(views), texts=tuple(texts), processor=self.processor
+            output,
+            labels=self.labels,
+            views=tuple(views),
+            texts=tuple(texts),
+            tokenizer=tokenizer_of(self.processor),
+            config=getattr(self.model, "config", None),
         )
 
     def describe(self) -> str:

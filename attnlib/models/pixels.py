@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from attnlib.errors import InputError, PictureError
 from attnlib.models.loaded import Prepared
+from attnlib.models.measured_view import view_notes
 from attnlib.picture import View, load_picture
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "PatchProcessor"]
@@ -34,12 +35,14 @@ class PatchProcessor:
     patch_size : pixels of a patch.
     size : default length of the longer side.
     mean, std : normalisation per channel.
+    resample : filter of Pillow for resizing.
     """
 
     patch_size: int
     size: int
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    resample: int = Image.Resampling.BICUBIC
 
     def input_size(
         self, picture_size: tuple[int, int], size: int | tuple[int, int] | None = None
@@ -59,7 +62,7 @@ class PatchProcessor:
 
     def pixels(self, image: Image.Image, size: tuple[int, int]) -> Float[Tensor, "channel height width"]:
         """Return one normalised picture."""
-        resized = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+        resized = image.resize((size[1], size[0]), Image.Resampling(self.resample))
         values = torch.from_numpy(np.asarray(resized, dtype=np.float32) / 255).permute(2, 0, 1)
         mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (self.mean, self.std))
         return (values - mean) / std
@@ -88,5 +91,8 @@ class PatchProcessor:
                 f"{sizes}; pass them one by one, or give one size=(height, width) to distort them all"
             )
         values = torch.stack([self.pixels(p.to_pil(), s) for p, s in zip(pictures, sizes, strict=True)])
-        views = tuple(View.whole(p.size, s) for p, s in zip(pictures, sizes, strict=True))
-        return Prepared({"pixel_values": values}, views)
+        views = []
+        for picture, chosen in zip(pictures, sizes, strict=True):
+            whole = View.whole(picture.size, chosen)
+            views.append(replace(whole, notes=view_notes(whole.box, picture.size, chosen)))
+        return Prepared({"pixel_values": values}, tuple(views))
