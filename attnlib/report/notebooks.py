@@ -12,14 +12,14 @@ from attnlib.report.parameters import Parameter, read_parameters
 if TYPE_CHECKING:
     import nbformat
 
-__all__ = ["NOTEBOOKS_FOLDERS", "find_notebook", "notebook_parameters", "notebooks", "open_notebook"]
+__all__ = ["NOTEBOOKS_FOLDERS", "find_notebook", "notebook_parameters", "notebook_names", "open_notebook"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 NOTEBOOKS_FOLDERS = (_PACKAGE / "_notebooks", _PACKAGE.parent / "notebooks")
 """Where the notebooks lie: in the installed package, or beside it in a checkout."""
 
 
-def notebooks() -> dict[str, Path]:
+def notebook_names() -> dict[str, Path]:
     """Return the notebooks that come with attnlib: name -> file.
 
     Raises
@@ -48,7 +48,7 @@ def find_notebook(name: str | Path) -> Path:
             return path
         if len(path.parts) > 1:
             raise ReportError(f"there is no notebook {path}")
-    known = notebooks()
+    known = notebook_names()
     short = {stem.split("_", 1)[-1]: stem for stem in known}
     stem = path.stem if path.stem in known else short.get(path.stem)
     if stem is not None:
