@@ -21,7 +21,16 @@ from attnlib.layout import TokenLayout
 from attnlib.methods.windows import MERGED, WindowLayer, merge_spread, window_layers
 from attnlib.record import LayerAttention
 
-__all__ = ["Block", "Propagated", "Transition", "blocks_of", "fused_rows", "propagate", "propagate_whole"]
+__all__ = [
+    "Block",
+    "LinearTransition",
+    "Propagated",
+    "Transition",
+    "blocks_of",
+    "fused_rows",
+    "propagate",
+    "propagate_whole",
+]
 
 BLOCK_ELEMENTS = 2**20
 
@@ -43,6 +52,26 @@ class Block:
 
 
 Transition = Callable[[LayerAttention, slice | list[int]], Block]
+Streamed = Callable[[LayerAttention, Tensor], tuple[Tensor, float] | None]
+
+
+@dataclass(eq=False)
+class LinearTransition:
+    """A transition that can also carry a few vectors through a layer without forming its rows.
+
+    Parameters
+    ----------
+    rows : the transition.
+    streamed : (layer, vectors) -> (the vectors times the layer, the share that stays), or None if this
+        layer is not of the kind that can be streamed. Both ways give the same numbers.
+    """
+
+    rows: Transition
+    streamed: Streamed
+
+    def __call__(self, layer: LayerAttention, rows: slice | list[int]) -> Block:
+        """Return some rows of a layer."""
+        return self.rows(layer, rows)
 
 
 @dataclass(eq=False)
@@ -107,6 +136,12 @@ def _through(
         pieces = window_layers(layer)
         if pieces:
             return _through_windows(pieces, vector, identity, transition)
+    streamed = getattr(transition, "streamed", None)
+    if streamed is not None:
+        found = streamed(layer, vector)
+        if found is not None:
+            moved, stay = found
+            return moved + stay * vector, stay * identity, []
     arrived = vector.new_zeros(*vector.shape[:-1], layer.num_keys)
     kept = torch.zeros_like(identity)
     notes: list[str] = []
@@ -165,6 +200,7 @@ class _WholeLayer:
         self.block: Block | None = None
 
     def __call__(self, layer: LayerAttention, rows: slice | list[int]) -> Block:
+        """Return some rows of the layer that is held, computing it if it is another one."""
         if self.block is None or self.layer is not layer:
             self.block = None
             self.layer, self.block = layer, self.transition(layer)

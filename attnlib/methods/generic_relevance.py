@@ -10,11 +10,12 @@ from torch import Tensor
 from attnlib.errors import InputError
 from attnlib.layout import TokenLayout
 from attnlib.methods.card import Option
-from attnlib.methods.engine import Block, blocks_of
+from attnlib.methods.engine import Block, LinearTransition, blocks_of
 from attnlib.methods.propagation import propagated
 from attnlib.methods.queries import find_starts
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
+from attnlib.methods.streaming import carry
 from attnlib.methods.streams import Pair, relate
 from attnlib.methods.transitions import START_LAYER, gradient_rows
 from attnlib.record import LayerAttention
@@ -102,7 +103,7 @@ def generic_relevance(
         start_layer = -1
     return propagated(
         request,
-        _transition,
+        LinearTransition(_transition, _streamed),
         start_layer=start_layer,
         pool_rows=lambda pool: gradient_rows(pool, None, positive=True),
     )
@@ -111,6 +112,11 @@ def generic_relevance(
 def _transition(layer: LayerAttention, rows: slice | list[int]) -> Block:
     weights = gradient_rows(layer, rows, positive=True)
     return Block(weights, weights.new_ones(weights.shape[:-1]))
+
+
+def _streamed(layer: LayerAttention, vector: Tensor) -> tuple[Tensor, float] | None:
+    moved = carry(layer, vector, positive_gradient=True)
+    return None if moved is None else (moved, 1.0)
 
 
 def _whole(layer: LayerAttention) -> Tensor:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from attnlib.errors import InputError
-from attnlib.methods.engine import Block, fused_rows
+from attnlib.methods.engine import Block, LinearTransition, fused_rows
 from attnlib.methods.propagation import propagated
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
+from attnlib.methods.streaming import carry
 from attnlib.methods.transitions import (
     DISCARD,
     HEAD_FUSION,
@@ -84,6 +87,10 @@ def rollout(
             return Block(fused, fused.new_ones(fused.shape[:-1]))
         return mixed(fused, residual_weight)
 
+    def streamed(layer: LayerAttention, vector: Tensor) -> tuple[Tensor, float] | None:
+        moved = carry(layer, vector, heads=heads) if variant is None and head_fusion == "mean" else None
+        return None if moved is None else ((1.0 - residual_weight) * moved, residual_weight)
+
     def whole_layer(layer: LayerAttention) -> Block:
         fused = kept_entries(whole(layer, head_fusion=head_fusion, heads=heads), discard_ratio)
         return column_divided(fused, residual_weight) if variant else mixed(fused, residual_weight)
@@ -91,7 +98,7 @@ def rollout(
     needs_whole = discard_ratio > 0 or variant == "vit-explain"
     return propagated(
         request,
-        whole_layer if needs_whole else transition,
+        whole_layer if needs_whole else LinearTransition(transition, streamed),
         start_layer=start_layer,
         needs_whole=needs_whole,
         pool_rows=lambda pool: fused_rows(pool, None, head_fusion=head_fusion, heads=heads),
