@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -148,6 +148,7 @@ class ReadoutHead:
     steps: tuple[LinearMap | NormMap | Callable[[Tensor], Tensor], ...]
 
 
+@runtime_checkable
 class Rerun(Protocol):
     """A handle to run the captured forward pass again; the model is given back as it came."""
 
