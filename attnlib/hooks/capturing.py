@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from attnlib.errors import InputError, LayoutError, NeedsError
-from attnlib.hooks.session import Session, is_grad_possible
-from attnlib.layout.rules import find_layouts
+from attnlib.errors import InputError, NeedsError
+from attnlib.hooks.budget import Budget
+from attnlib.hooks.builder import RecordBuilder
+from attnlib.hooks.session import Session
 from attnlib.record import AttentionRecord, Provenance
 
 __all__ = ["capturing"]
@@ -56,22 +57,43 @@ def capturing(
     wrong = [kind for kind in kinds if kind not in _KINDS]
     if wrong or not kinds:
         raise InputError(f"kinds must be some of {', '.join(_KINDS)}, got {list(kinds)}")
-    if gradients and not is_grad_possible():
+    if gradients and torch.is_inference_mode_enabled():
         raise NeedsError("gradients=True cannot work under torch.inference_mode(): leave it for the capture")
     record = AttentionRecord(provenance=_provenance(model, module))
-    session = Session(module, record, gradients=gradients)
-    session.start()
-    try:
-        with torch.set_grad_enabled(gradients or torch.is_grad_enabled()):
-            yield record
-    finally:
-        session.stop()
-    session.finish()
-    _keep(record, layers, heads, kinds)
-    try:
-        find_layouts(module, record, session.trail.inputs)
-    except LayoutError as error:
-        record.layout_problem = str(error)
+    builder = RecordBuilder(module, record, layers=layers, kinds=kinds)
+    session = Session(
+        module,
+        gradients=gradients,
+        heads=_selection(heads, "heads"),
+        budget=Budget(max_memory, gradients=gradients),
+        on_forward=builder.add,
+    )
+    if session.keeper is not None:
+        record.on_differentiate = session.keeper.differentiate
+    with _eager_stance():
+        session.start()
+        try:
+            with torch.set_grad_enabled(gradients or torch.is_grad_enabled()):
+                yield record
+        finally:
+            session.stop()
+    builder.finish(session.check_nothing_missed(record.layers))
+
+
+@contextmanager
+def _eager_stance() -> Iterator[None]:
+    """Let compiled modules run their original code, so that it can be seen."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def _selection(wanted: int | Sequence[int] | None, what: str) -> list[int] | None:
+    if wanted is None:
+        return None
+    chosen = [wanted] if isinstance(wanted, int) else [int(i) for i in wanted]
+    if not chosen:
+        raise InputError(f"empty selection of {what}: None means all")
+    return chosen
 
 
 def _module(model: Any) -> nn.Module:
@@ -94,19 +116,3 @@ def _provenance(model: Any, module: nn.Module) -> Provenance:
     }:
         versions[package] = metadata.version(package.replace("open_clip", "open-clip-torch"))
     return Provenance(str(known), "sdpa", versions)
-
-
-def _keep(record: AttentionRecord, layers: Any, heads: Any, kinds: Sequence[str]) -> None:
-    chosen = [layer for layer in record.layers if layer.kind in kinds]
-    if not chosen:
-        raise InputError(f"no attention call has kinds={list(kinds)}")
-    record.layers = tuple(chosen)
-    if layers is not None:
-        record.layers = record.select(layers=layers).layers
-    if heads is not None:
-        wanted = [heads] if isinstance(heads, int) else [int(i) for i in heads]
-        for layer in record.layers:
-            layer._stored(wanted, None)  # refuses what is empty or outside
-            layer.heads = tuple(i % layer.source.shape[1] for i in wanted)
-            layer.total_heads = layer.source.shape[1]
-            layer.source = layer.source.only_heads(list(layer.heads))  # type: ignore[attr-defined]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,22 +18,23 @@ class GradientKeeper:
     """Hold the outputs of the attention calls in the graph until a score is differentiated."""
 
     def __init__(self) -> None:
-        self._outputs: dict[int, Tensor] = {}
+        self._watched: list[tuple[Any, Tensor, Callable[[Tensor], Tensor]]] = []
         self._used = False
 
-    def watch(self, key: int, output: Tensor) -> Tensor:
-        """Keep ``output`` for differentiation; make it a leaf if nothing before it needs gradients."""
+    def leaf(self, output: Tensor) -> Tensor:
+        """Return ``output`` in the graph; as a leaf if nothing before it needs gradients."""
         if not torch.is_grad_enabled():
             raise NeedsError(
                 "gradients were asked for, but the forward pass runs under torch.no_grad: remove it, or use "
                 "capture(model, inputs, target=...)"
             )
-        if not output.requires_grad:
-            output = output.detach().requires_grad_()
-        self._outputs[key] = output
-        return output
+        return output if output.requires_grad else output.detach().requires_grad_()
 
-    def differentiate(self, record: AttentionRecord, score: Tensor) -> None:
+    def watch(self, source: Any, output: Tensor, arrange: Callable[[Tensor], Tensor]) -> None:
+        """Keep the output of one call; ``arrange`` brings its gradient to [batch, head, query, dim]."""
+        self._watched.append((source, output, arrange))
+
+    def differentiate(self, record: AttentionRecord, score: Tensor) -> None:  # noqa: ARG002
         """Put the gradient at each call's output into its source.
 
         Raises
@@ -47,18 +51,11 @@ class GradientKeeper:
                 "the score does not depend on the attention of this record: compute it from the model's "
                 "output inside or after the capture, without detach or no_grad"
             )
-        keys = list(self._outputs)
-        found = torch.autograd.grad(score.sum(), [self._outputs[k] for k in keys], allow_unused=True)
+        found = torch.autograd.grad(score.sum(), [one[1] for one in self._watched], allow_unused=True)
         if all(one is None for one in found):
             raise InputError("the score does not depend on any attention call of this record")
-        by_key = dict(zip(keys, found, strict=True))
-        for layer in record.layers:
-            key = id(layer.source)
-            if key in by_key:
-                gradient = by_key[key]
-                source = layer.source
-                source.output_gradient = (  # type: ignore[attr-defined]
-                    torch.zeros_like(self._outputs[key]) if gradient is None else gradient.detach()
-                )
-        self._outputs.clear()
+        for (source, output, arrange), gradient in zip(self._watched, found, strict=True):
+            gradient = torch.zeros_like(output) if gradient is None else gradient
+            source.output_gradient = arrange(gradient.detach())
+        self._watched.clear()
         self._used = True

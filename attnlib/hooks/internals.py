@@ -70,7 +70,7 @@ class Collected:
         """Note where the hidden states come from that the call's query, key and value are made of."""
         read = _read_by(output)
         if read is not None and read.sample is not None:
-            self.taps[layer.stream, layer.index] = Tap(read.number, read.sample)
+            self.taps[layer.stream, layer.index] = Tap(read.name, read.shape, read.sample)
 
 
 def _read_by(output: Step) -> Step | None:

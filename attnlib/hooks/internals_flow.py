@@ -18,7 +18,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 __all__ = ["Flow", "Step", "activation_of", "bare_name", "linear_of", "tensors_in"]
 
-_SAMPLE = 8
+_SAMPLE = 64
 LINEAR = ("linear", "addmm", "multi_head_attention_forward")
 NORMS = ("layer_norm", "native_layer_norm")
 SAME = (
@@ -40,7 +40,7 @@ class Step:
     function, args, kwargs : the call; only for linear maps, norms, activations and scalings.
     value : what it computed, where that is kept.
     terms : the two summands of a sum, with the steps they came from.
-    sample : the first values of what it computed.
+    sample, shape : the first values of what it computed, and its shape.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Step:
     value: Tensor | None = None
     terms: tuple[tuple[Tensor, Step | None], ...] = ()
     sample: Tensor | None = None
+    shape: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return f"{self.number}:{self.name}"
@@ -114,7 +115,7 @@ class Flow(TorchFunctionMode):
         if step.name in (*LINEAR, *NORMS, "mul") or _is_elementwise(step, first, args):
             step.function, step.args, step.kwargs = func, _without_data(step.name, args), _no_data(kwargs)
         if first.is_floating_point() and first.dim() > 1:
-            step.sample = first.detach().flatten()[:_SAMPLE].clone()
+            step.sample, step.shape = first.detach().flatten()[:_SAMPLE].clone(), tuple(first.shape)
         for parent in step.parents:
             parent.children.append(step)
         self.steps.append(step)

@@ -1,8 +1,11 @@
-"""One capture at work: sees the attention calls and turns them into layers of a record."""
+"""One capture at work: sees the torch calls of a forward pass and keeps those that are attention."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import types as pytypes
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,102 +14,185 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from attnlib.errors import CaptureError
+from attnlib.hooks.budget import Budget
+from attnlib.hooks.calls import Call
+from attnlib.hooks.eager import PRODUCTS, find_product, read_product
+from attnlib.hooks.fused import FusedArguments, read_fused
 from attnlib.hooks.gradients import GradientKeeper
-from attnlib.hooks.trail import Trail
+from attnlib.hooks.origin_rules import MOVES, follow
+from attnlib.hooks.origins import Origins
+from attnlib.hooks.probabilities import SOFTMAXES, Probabilities
+from attnlib.hooks.trail import Frame, Trail
 from attnlib.hooks.verify import verify
-from attnlib.record import AttentionRecord, LayerAttention, ProjectedAttention
+from attnlib.record import LayerAttention
 
 __all__ = ["Session"]
 
-_CROSS_INPUTS = ("encoder_hidden_states", "key_value_states", "context")
+_own = threading.local()
+
+
+@contextmanager
+def _own_work() -> Iterator[None]:
+    """Hide what attnlib computes itself from other captures in this thread."""
+    _own.depth = getattr(_own, "depth", 0) + 1
+    try:
+        yield
+    finally:
+        _own.depth -= 1
+
+
+def _unguarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a twin of a torch function that does not hand itself over to the function mode again."""
+    inside = {**function.__globals__, "has_torch_function": lambda _: False}
+    twin = pytypes.FunctionType(
+        function.__code__, inside, function.__name__, function.__defaults__, function.__closure__
+    )
+    twin.__kwdefaults__ = function.__kwdefaults__
+    return twin
+
+
+_MULTI_HEAD = functional.multi_head_attention_forward
+_multi_head_twin = _unguarded(_MULTI_HEAD)
 
 
 class Session(TorchFunctionMode):
-    """Intercept attention calls of one model in one thread."""
+    """Intercept the attention calls of one model in one thread.
 
-    def __init__(self, model: nn.Module, record: AttentionRecord, *, gradients: bool) -> None:
+    Parameters
+    ----------
+    model : the module to watch.
+    gradients : keep the outputs of the calls in the graph.
+    heads : heads to keep; None = all.
+    budget : counts the bytes that are kept.
+    on_forward : called with the calls of each outermost forward pass, when it has ended.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        gradients: bool,
+        heads: Sequence[int] | None,
+        budget: Budget,
+        on_forward: Callable[[list[Call], Frame, Any], None],
+    ) -> None:
         super().__init__()
         self.model = model
-        self.record = record
-        self.trail = Trail(model)
+        self.trail = Trail(model, self._begin, self._end)
         self.keeper = GradientKeeper() if gradients else None
+        self.origins = Origins()
+        self.probabilities = Probabilities()
+        self.calls: list[Call] = []
+        self.channelwise: list[str] = []
+        self.forward = -1
+        self.seen: set[str] = set()
+        self._heads = heads
+        self._budget = budget
+        self._on_forward = on_forward
+        self._entered = False
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """See each torch call; keep those that are attention."""
         kwargs = kwargs or {}
-        if func is functional.scaled_dot_product_attention and self.trail.frames:
-            return self._sdpa(func, *args, **kwargs)
-        return func(*args, **kwargs)
+        name = getattr(func, "__name__", "")
+        if getattr(_own, "depth", 0) or not self.trail.here:
+            return func(*args, **kwargs)
+        if name == "__get__" and getattr(getattr(func, "__self__", None), "__name__", "") not in MOVES:
+            return func(*args, **kwargs)
+        if func is _MULTI_HEAD:
+            with self:
+                return _multi_head_twin(*args, **kwargs)
+        output = func(*args, **kwargs)
+        with _own_work():
+            return self._look(name, func, args, kwargs, output)
 
-    def _sdpa(
-        self,
-        func: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        options = {"scale": scale, "enable_gqa": enable_gqa} if enable_gqa else {"scale": scale}
-        output = func(query, key, value, attn_mask, dropout_p, is_causal, **options)
-        name = self.trail.frames[-1].name
-        if dropout_p > 0:
-            raise CaptureError(
-                f"{name} drops attention weights at random (dropout {dropout_p}): call model.eval() first"
-            )
-        source = ProjectedAttention(
-            query.detach(),
-            key.detach(),
-            value.detach(),
-            None if attn_mask is None else attn_mask.detach(),
-            is_causal,
-            query.shape[-1] ** -0.5 if scale is None else scale,
-        )
-        verify(source, output, name)
-        if self.keeper is not None:
-            output = self.keeper.watch(id(source), output)
-        self._add(name, source)
+    def _look(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> Any:
+        if func is functional.scaled_dot_product_attention:
+            output = self._fused(FusedArguments(*args, **kwargs), output)
+        elif name in SOFTMAXES:
+            self._softmax(args, kwargs, output)
+            return output
+        elif name in PRODUCTS and isinstance(output, Tensor):
+            product = find_product(name, args, self.probabilities)
+            if product is not None:
+                output = self._product(product, output)
+        with torch.no_grad():
+            self.probabilities.follow(name, func, args, kwargs, output)
+            try:
+                follow(self.origins, name, func, args, kwargs, output)
+            except (RuntimeError, TypeError, ValueError, IndexError, KeyError):
+                pass  # an origin that cannot be followed is an origin that is not known
         return output
 
-    def _add(self, name: str, source: ProjectedAttention) -> None:
-        stream = self._stream(name)
-        index = sum(layer.stream == stream for layer in self.record.layers)
-        layer = LayerAttention(name, index, self._kind(source), source, stream)
-        self.record.layers = (*self.record.layers, layer)
+    def _fused(self, given: FusedArguments, output: Tensor) -> Tensor:
+        frame = self.trail.frames[-1]
+        call, arrange = read_fused(given, output, frame, self.trail.frames[0], self.origins, self.forward)
+        return self._keep(call, output, arrange)
 
-    def _kind(self, source: ProjectedAttention) -> str:
-        _, _, num_queries, num_keys = source.shape
-        for frame in self.trail.frames[-2:]:
-            if any(isinstance(frame.kwargs.get(word), Tensor) for word in _CROSS_INPUTS):
-                return "cross"
-        if num_queries == num_keys:
-            return "self"
-        return "pool" if num_queries == 1 else "cross"
+    def _softmax(self, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> None:
+        scores = args[0] if args else kwargs.get("input")
+        axis = args[1] if len(args) > 1 else kwargs.get("dim", -1)
+        if not isinstance(output, Tensor) or not isinstance(axis, int) or not isinstance(scores, Tensor):
+            return
+        self.probabilities.begin(output, axis % output.dim(), self.trail.frames[-1].name)
+        origin = self.origins.get(scores)
+        if origin is not None:
+            self.origins.same(output, origin)
 
-    def _stream(self, name: str) -> str:
-        parts = name.lower().split(".")
-        for part in parts:
-            for stream in ("vision", "visual", "text", "decoder"):
-                if stream in part:
-                    return "vision" if stream == "visual" else stream
-        config = getattr(self.model, "config", None)
-        if getattr(config, "is_encoder_decoder", False):
-            return "encoder"
-        inputs = self.trail.inputs[-1] if self.trail.inputs else None
-        given = [] if inputs is None else [*inputs.args, *inputs.kwargs.values()]
-        tensors = [t for t in given if isinstance(t, Tensor)]
-        return "vision" if any(t.dim() == 4 and t.is_floating_point() for t in tensors) else "text"
+    def _product(self, product: Any, output: Tensor) -> Tensor:
+        frame = self.trail.frames[-1]
+        found = read_product(product, output, frame, self.trail.frames[0], self.origins, self.forward)
+        self.probabilities.open.pop(product.held.serial, None)
+        if found is None:
+            if not isinstance(product.values, nn.Parameter):
+                self.channelwise.append(frame.name)
+            return output
+        call, arrange = found
+        return self._keep(call, output, arrange)
+
+    def _keep(self, call: Call, output: Tensor, arrange: Callable[[Tensor], Tensor]) -> Tensor:
+        """Verify a call against its real output and keep it, within the budget."""
+        verify(call.source, arrange(output.detach()), call.name)
+        self.seen.add(call.name)
+        if self._heads is not None:
+            call.total_heads = call.source.shape[1]
+            chosen = self._budget.chosen_heads(self._heads, call)
+            call.heads = tuple(chosen)
+            call.source = call.source.only_heads(chosen)  # type: ignore[attr-defined]
+        self._budget.add(call, self.trail.visited)
+        if self.keeper is not None:
+            output = self.keeper.leaf(output)
+            heads = list(call.heads) if call.heads is not None else None
+            self.keeper.watch(
+                call.source, output, (lambda g: arrange(g)[:, heads]) if heads is not None else arrange
+            )
+        self.calls.append(call)
+        return output
+
+    def _begin(self, frame: Frame) -> None:
+        self.forward += 1
+        names = _argument_names(frame.module)
+        batch_first = _batch_first(frame.module)
+        given = [*zip(names, frame.args, strict=False), *frame.kwargs.items()]
+        with _own_work():
+            for name, value in given:
+                if isinstance(value, Tensor) and value.dim() > 1:
+                    self.origins.seed(name, value, batch_first=batch_first)
+
+    def _end(self, frame: Frame, output: Any) -> None:
+        calls, self.calls = self.calls, []
+        with _own_work():
+            self._on_forward(calls, frame, output)
+        self.origins.clear()
 
     def start(self) -> None:
         """Register the hooks and enter the function mode."""
         self.trail.enter()
         try:
             self.__enter__()
+            self._entered = True
         except BaseException:
             self.trail.leave()
             raise
@@ -114,22 +200,97 @@ class Session(TorchFunctionMode):
     def stop(self) -> None:
         """Give the model back."""
         try:
-            self.__exit__(None, None, None)
+            if self._entered:
+                self.__exit__(None, None, None)
+                self._entered = False
         finally:
             self.trail.leave()
+            self.origins.clear()
 
-    def finish(self) -> None:
-        """Fill what is known only after the forward pass."""
-        if not self.record.layers:
+    def check_nothing_missed(self, layers: Sequence[LayerAttention]) -> list[str]:
+        """Refuse if a module looks like attention but was never seen computing it.
+
+        Returns
+        -------
+        Sentences about modules that attend over channels between the layers that attend over tokens.
+
+        Raises
+        ------
+        CaptureError
+            Naming the modules.
+        """
+        between = any(one.kind == "self" and one.num_queries == one.num_keys for one in layers)
+        known = {*self.channelwise} if between else set()
+        missed = [name for name in _unseen(self.trail.visited, self.seen) if name not in known]
+        if not self.seen:
+            why = _why(self.trail.visited, missed, self.channelwise)
+            raise CaptureError(f"the forward pass ran no attention that attnlib can see: {why}")
+        if missed:
             raise CaptureError(
-                "the forward pass ran no attention that attnlib can see: no module called "
-                "scaled_dot_product_attention"
+                f"{len(missed)} modules look like attention but have no weights over tokens that attnlib can see "
+                f"(first: {missed[0]}, a {type(self.trail.visited[missed[0]]).__name__}); a map of the other "
+                f"{len(self.seen)} would be wrong"
             )
-        self.record.output = self.trail.output
-        if self.keeper is not None:
-            self.record.on_differentiate = self.keeper.differentiate
+        return [
+            f"{name} attends over channels, not over tokens: it has no token-by-token weights and is left out"
+            for name in dict.fromkeys(self.channelwise)
+        ]
 
 
-def is_grad_possible() -> bool:
-    """Tell whether autograd can record here."""
-    return not torch.is_inference_mode_enabled()
+def _why(visited: dict[str, nn.Module], missed: Sequence[str], channelwise: Sequence[str]) -> str:
+    if not visited:
+        return "no forward pass of the model was made inside the block, in this thread"
+    if channelwise:
+        module = visited[channelwise[0]]
+        return (
+            f"{channelwise[0]} ({type(module).__name__}) takes its softmax over channels, not over tokens, so no "
+            "token-by-token weights exist"
+        )
+    if missed:
+        module = visited[missed[0]]
+        return (
+            f"{len(missed)} modules named like attention (first: {missed[0]}, a {type(module).__name__}) ran neither "
+            "scaled_dot_product_attention nor a softmax whose result is multiplied with values; it may be linear "
+            "or approximate attention, or a kernel of its own, for which no weights exist"
+        )
+    return (
+        "no module called scaled_dot_product_attention, or a softmax whose result is multiplied with values"
+    )
+
+
+def _unseen(visited: dict[str, nn.Module], seen: set[str]) -> list[str]:
+    """Modules with attention in their own name and projections inside, without a call in or above them."""
+    missed = []
+    for name, module in visited.items():
+        last = name.rsplit(".", 1)[-1].lower()
+        if not any(word in last for word in ("attn", "attention")):
+            continue
+        inside = [child for path, child in visited.items() if path.startswith(name + ".")]
+        projections = [
+            one for one in inside if getattr(one, "weight", None) is not None and one.weight.dim() >= 2
+        ]
+        if len(projections) < 2:
+            continue
+        related = any(
+            one == name or one.startswith(name + ".") or name.startswith(one + ".") or one == ""
+            for one in seen
+        )
+        nested = any(name.startswith(other + ".") for other in missed)
+        if not related and not nested:
+            missed.append(name)
+    return missed
+
+
+def _argument_names(module: nn.Module) -> list[str]:
+    code = getattr(getattr(module.forward, "__wrapped__", module.forward), "__code__", None)
+    if code is None:
+        return [f"input {i}" for i in range(16)]
+    return [*code.co_varnames[1 : code.co_argcount], *(f"input {i}" for i in range(16))]
+
+
+def _batch_first(module: nn.Module) -> bool:
+    for inner in module.modules():
+        flag = getattr(inner, "batch_first", None)
+        if isinstance(flag, bool):
+            return flag
+    return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,15 +27,28 @@ class Trail:
 
     Hooks are registered by :meth:`enter` and removed by :meth:`leave`; other threads that run the
     same model meanwhile leave no trace.
+
+    Parameters
+    ----------
+    model : the module to follow.
+    on_start, on_end : called when an outermost forward pass starts, and when it has ended.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(
+        self, model: nn.Module, on_start: Callable[[Frame], None], on_end: Callable[[Frame, Any], None]
+    ) -> None:
         self._model = model
+        self._on_start = on_start
+        self._on_end = on_end
         self._thread = threading.get_ident()
         self._handles: list[Any] = []
         self.frames: list[Frame] = []
-        self.inputs: list[Frame] = []
-        self.output: Any = None
+        self.visited: dict[str, nn.Module] = {}
+
+    @property
+    def here(self) -> bool:
+        """True in the thread that is followed, while a module runs."""
+        return bool(self.frames) and threading.get_ident() == self._thread
 
     def enter(self) -> None:
         """Register the hooks; nothing is left behind if one of them cannot be."""
@@ -56,17 +69,19 @@ class Trail:
         def before(this: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if threading.get_ident() == self._thread:
                 frame = Frame(name, this, args, kwargs)
+                self.visited[name] = this
                 if not self.frames:
-                    self.inputs.append(frame)
+                    self._on_start(frame)
                 self.frames.append(frame)
 
-        def after(this: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:  # noqa: ARG001
-            if threading.get_ident() != self._thread:
+        def after(this: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
+            if threading.get_ident() != self._thread or not any(f.module is this for f in self.frames):
                 return
-            while self.frames and self.frames.pop().module is not this:
-                pass  # frames of modules whose own exit was skipped by an exception
-            if not self.frames:
-                self.output = output
+            frame = self.frames.pop()
+            while frame.module is not this:  # modules that were left by an exception the model caught
+                frame = self.frames.pop()
+            if not self.frames and output is not None:
+                self._on_end(frame, output)
 
         self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
         self._handles.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))

@@ -2,6 +2,8 @@
 
 from attnlib.record.attention import AttentionRecord as AttentionRecord
 from attnlib.record.attention import LayerAttention as LayerAttention
+from attnlib.record.placed import JoinedAttention as JoinedAttention
+from attnlib.record.placed import PlacedAttention as PlacedAttention
 from attnlib.record.provenance import Provenance as Provenance
 from attnlib.record.relevance import Relevance as Relevance
 from attnlib.record.sources import AttentionSource as AttentionSource
@@ -14,7 +16,9 @@ __all__ = [
     "AttentionSource",
     "GivenAttention",
     "GivenCall",
+    "JoinedAttention",
     "LayerAttention",
+    "PlacedAttention",
     "ProjectedAttention",
     "Provenance",
     "Relevance",

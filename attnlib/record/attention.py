@@ -12,6 +12,7 @@ from torch import Tensor
 from attnlib.errors import InputError, LayoutError, NeedsError
 from attnlib.layout import TokenLayout
 from attnlib.picture import View
+from attnlib.record.placed import PlacedAttention
 from attnlib.record.provenance import Provenance
 from attnlib.record.sources import AttentionSource, GivenAttention
 
@@ -38,6 +39,8 @@ class LayerAttention:
     step : generation step, for calls inside ``generate``; None otherwise.
     internals : what norm-based methods need, if it was captured.
     key_stream : the stream that the keys belong to, for cross-attention; None = not known, or the own one.
+    notes : what a reader of the weights should know.
+    unplaced : why windows cannot be shown at the positions of their tokens; None if they can.
     """
 
     name: str
@@ -55,6 +58,7 @@ class LayerAttention:
     internals: Any = None
     notes: tuple[str, ...] = ()
     key_stream: str | None = None
+    unplaced: str | None = None
 
     @property
     def batch_size(self) -> int:
@@ -98,8 +102,29 @@ class LayerAttention:
         ------
         InputError
             If a selection is empty, outside the layer, or was not captured.
+        LayoutError
+            If the layer works in windows that cannot be placed; see :meth:`window_weights`.
         """
+        self._refuse_unplaced()
         return self.source.weights(*self._stored(heads, queries))
+
+    def window_weights(
+        self, *, heads: int | Sequence[int] | None = None
+    ) -> Float[Tensor, "window head query key"]:
+        """Compute the weights inside the windows, as the model does: one item of the first axis is a window.
+
+        Parameters
+        ----------
+        heads : original head indices; None = all that were kept.
+
+        Returns
+        -------
+        For a layer without windows, its weights: the whole item is one window.
+        """
+        chosen = self._stored(heads, None)[0]
+        if isinstance(self.source, PlacedAttention):
+            return self.source.window_weights(chosen)
+        return self.source.weights(chosen, slice(None))
 
     def gradients(
         self,
@@ -118,11 +143,19 @@ class LayerAttention:
         NeedsError
             If the record was captured without a target.
         """
+        self._refuse_unplaced()
         return self.source.gradients(*self._stored(heads, queries))
 
     def values(self, *, heads: int | Sequence[int] | None = None) -> Float[Tensor, "batch head key dim"]:
         """Return the value vectors, one set per query head."""
         return self.source.values(self._stored(heads, None)[0])
+
+    def _refuse_unplaced(self) -> None:
+        if self.unplaced is not None:
+            raise LayoutError(
+                f"{self.name} works in windows that cannot be shown at the positions of their tokens: "
+                f"{self.unplaced}. window_weights() gives them raw"
+            )
 
     def _stored(
         self, heads: int | Sequence[int] | None, queries: int | slice | Sequence[int] | None

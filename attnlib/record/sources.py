@@ -19,6 +19,16 @@ __all__ = ["AttentionSource", "GivenAttention", "ProjectedAttention", "wide"]
 
 Index = slice | list[int]
 
+_NO_GRADIENTS = (
+    "this record holds no gradients: use capture(..., target=...), or "
+    "capturing(..., gradients=True) and then record.differentiate(score)"
+)
+
+
+def allowed_by(mask: Tensor) -> Tensor:
+    """Return where a boolean or additive mask lets a query see a key."""
+    return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+
 
 def wide(dtype: torch.dtype) -> torch.dtype:
     """Return float32, or ``dtype`` if it is wider."""
@@ -60,8 +70,9 @@ class GivenAttention:
 
     attention: Float[Tensor, "batch head query key"]
     gradient: Float[Tensor, "batch head query key"] | None = None
-    value: Float[Tensor, "batch head key dim"] | None = None
+    value: Float[Tensor, "batch kv_head key dim"] | None = None
     kind_of_source: str = "given"
+    output_gradient: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -71,7 +82,7 @@ class GivenAttention:
     @property
     def nbytes(self) -> int:
         """Bytes kept alive by this source."""
-        held = (self.attention, self.gradient, self.value)
+        held = (self.attention, self.gradient, self.value, self.output_gradient)
         return sum(t.numel() * t.element_size() for t in held if t is not None)
 
     def weights(self, heads: Index, queries: Index) -> Float[Tensor, "batch head query key"]:
@@ -80,8 +91,14 @@ class GivenAttention:
         return part.to(wide(part.dtype))
 
     def gradients(self, heads: Index, queries: Index) -> Float[Tensor, "batch head query key"]:
-        """Return the gradients as they were given."""
+        """Return the gradients as they were given, or dO V^T of a captured call."""
+        if self.output_gradient is not None and self.value is not None:
+            dtype = wide(self.attention.dtype)
+            given = self.output_gradient[:, heads][:, :, queries].to(dtype)
+            return torch.matmul(given, self.values(heads).to(dtype).transpose(-1, -2))
         if self.gradient is None:
+            if self.value is not None:
+                raise NeedsError(_NO_GRADIENTS)
             raise NeedsError("this record holds no gradients: pass gradients= to from_weights")
         part = self.gradient[:, heads][:, :, queries]
         return part.to(wide(part.dtype))
@@ -90,7 +107,17 @@ class GivenAttention:
         """Return the value vectors."""
         if self.value is None:
             raise NeedsError("this record holds no value vectors: capture the model itself")
-        return self.value[:, heads]
+        return _per_head(self.value, self.attention.shape[1], heads)
+
+    def only_heads(self, heads: list[int]) -> GivenAttention:
+        """Return a copy that holds some heads."""
+        return GivenAttention(
+            self.attention[:, heads],
+            None if self.gradient is None else self.gradient[:, heads],
+            None if self.value is None else self.values(heads),
+            self.kind_of_source,
+            None if self.output_gradient is None else self.output_gradient[:, heads],
+        )
 
 
 @dataclass(eq=False, repr=False)
@@ -134,7 +161,7 @@ class ProjectedAttention:
         """Return softmax rows of some heads; fully masked rows are 0."""
         dtype = wide(self.query.dtype)
         query = self.query[:, heads][:, :, queries].to(dtype)
-        key = self._per_head(self.key, heads).to(dtype)
+        key = _per_head(self.key, self.query.shape[1], heads).to(dtype)
         scores = torch.matmul(query * self.scale, key.transpose(-1, -2))
         allowed = self._masked(scores, heads, queries)
         weights = torch.softmax(scores, dim=-1)
@@ -143,17 +170,16 @@ class ProjectedAttention:
     def gradients(self, heads: Index, queries: Index) -> Float[Tensor, "batch head query key"]:
         """Return dO V^T of some heads and query rows."""
         if self.output_gradient is None:
-            raise NeedsError(
-                "this record holds no gradients: use capture(..., target=...), or "
-                "capturing(..., gradients=True) and then record.differentiate(score)"
-            )
+            raise NeedsError(_NO_GRADIENTS)
         dtype = wide(self.query.dtype)
         given = self.output_gradient[:, heads][:, :, queries].to(dtype)
-        return torch.matmul(given, self._per_head(self.value, heads).to(dtype).transpose(-1, -2))
+        return torch.matmul(
+            given, _per_head(self.value, self.query.shape[1], heads).to(dtype).transpose(-1, -2)
+        )
 
     def values(self, heads: Index) -> Float[Tensor, "batch head key dim"]:
         """Return the value vectors, repeated for grouped queries."""
-        return self._per_head(self.value, heads)
+        return _per_head(self.value, self.query.shape[1], heads)
 
     def only_heads(self, heads: list[int]) -> ProjectedAttention:
         """Return a copy that holds some heads."""
@@ -164,19 +190,21 @@ class ProjectedAttention:
         return replace(
             self,
             query=self.query[:, heads],
-            key=self._per_head(self.key, heads),
-            value=self._per_head(self.value, heads),
+            key=_per_head(self.key, self.query.shape[1], heads),
+            value=_per_head(self.value, self.query.shape[1], heads),
             mask=mask,
             output_gradient=None if gradient is None else gradient[:, heads],
         )
 
-    def _per_head(self, tensor: Tensor, heads: Index) -> Tensor:
-        """Return the key or value heads that serve ``heads``."""
-        groups = self.query.shape[1] // tensor.shape[1]
-        if groups == 1:
-            return tensor[:, heads]
-        wanted = range(self.query.shape[1])[heads] if isinstance(heads, slice) else heads
-        return tensor[:, [head // groups for head in wanted]]
+    def masked_rows(self) -> int:
+        """Count the rows that may attend to nothing."""
+        if self.mask is None:
+            return 0
+        allowed = allowed_by(self.mask)
+        if self.is_causal:
+            rows = torch.arange(self.shape[2], device=allowed.device)
+            allowed = allowed & (torch.arange(self.shape[3], device=allowed.device)[None, :] <= rows[:, None])
+        return int((~allowed.any(dim=-1)).sum())
 
     def _masked(self, scores: Tensor, heads: Index, queries: Index) -> Tensor | None:
         """Apply the mask to ``scores`` in place; return which rows see anything, if any row might not."""
@@ -196,9 +224,17 @@ class ProjectedAttention:
             mask = mask[:, heads]
         if mask.shape[2] == num_queries and num_queries > 1:
             mask = mask[:, :, queries]
-        if mask.dtype == torch.bool:
-            scores.masked_fill_(~mask, -torch.inf)
-        else:
-            scores += mask.to(scores.dtype)
-        seen = scores > torch.finfo(scores.dtype).min / 2
-        return seen.any(dim=-1, keepdim=True)
+        scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores.add_(mask)
+        allowed = allowed_by(mask)
+        if blocked is not None:
+            allowed = allowed & ~blocked
+        return allowed.any(dim=-1, keepdim=True)
+
+
+def _per_head(tensor: Tensor, num_heads: int, heads: Index) -> Tensor:
+    """Return the key or value heads that serve the query heads ``heads``."""
+    groups = num_heads // tensor.shape[1]
+    if groups == 1:
+        return tensor[:, heads]
+    wanted = range(num_heads)[heads] if isinstance(heads, slice) else heads
+    return tensor[:, [head // groups for head in wanted]]

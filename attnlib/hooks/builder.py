@@ -1,0 +1,72 @@
+"""Fill a record, forward pass by forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from attnlib.errors import InputError, LayoutError
+from attnlib.hooks.calls import Call
+from attnlib.hooks.settle import Settler
+from attnlib.hooks.trail import Frame
+from attnlib.layout.rules import find_layouts
+from attnlib.record import AttentionRecord, LayerAttention
+
+__all__ = ["RecordBuilder"]
+
+
+class RecordBuilder:
+    """Add the layers of each forward pass to a record, then narrow it to what was asked for."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        record: AttentionRecord,
+        *,
+        layers: int | Sequence[int] | None,
+        kinds: Sequence[str],
+    ) -> None:
+        self._model = model
+        self._record = record
+        self._layers = layers
+        self._kinds = tuple(kinds)
+        self._settler = Settler(model)
+        self._inputs: list[Frame] = []
+
+    def add(self, calls: list[Call], frame: Frame, output: Any) -> None:
+        """Add the layers of one forward pass that has ended."""
+        self._record.output = output
+        self._inputs.append(frame)
+        settled = self._settler.settle(calls)
+        self._record.layers = (*self._record.layers, *(layer for _, layer in settled))
+        try:
+            find_layouts(self._model, self._record, self._inputs)
+        except LayoutError as error:
+            self._record.layout_problem = str(error)
+
+    def finish(self, notes: Sequence[str]) -> None:
+        """Keep what was asked for.
+
+        Raises
+        ------
+        InputError
+            If nothing of it exists.
+        """
+        record = self._record
+        have = sorted({layer.kind for layer in record.layers})
+        chosen: tuple[LayerAttention, ...] = tuple(one for one in record.layers if one.kind in self._kinds)
+        if not chosen:
+            raise InputError(
+                f"no attention call has kinds={list(self._kinds)}; the model ran {', '.join(have)}"
+            )
+        record.layers = chosen
+        if self._layers is not None:
+            record.layers = record.select(layers=self._layers).layers
+        found = dict.fromkeys(f"{one.name}: {note}" for one in record.layers for note in one.notes)
+        sources = dict.fromkeys(one.source.kind_of_source for one in record.layers)
+        record.provenance = replace(
+            record.provenance, source=", ".join(sources), notes=(*record.provenance.notes, *notes, *found)
+        )

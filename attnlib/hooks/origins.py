@@ -1,0 +1,199 @@
+"""Where tokens come from: which position of which input stands at each place of a tensor.
+
+A tensor's origin is a tensor of the same shape with a token number at every place, held in broadcast
+form (size 1 along axes where it is constant). It is followed through the forward pass by applying to
+it whatever moves the real tensor about: windows, shifts, shuffles and merged sequences are found this
+way, for any model, without knowing what the model is called. What cannot be followed has no origin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+__all__ = ["PADDING", "Origin", "Origins", "TokenSequence", "shrink"]
+
+PADDING = -2  # number of a place that was padded: no token stands there; -1 is a place of unknown origin
+
+
+@dataclass(eq=False)
+class TokenSequence:
+    """A sequence of tokens, one per batch item, numbered ``item * size + position``.
+
+    Parameters
+    ----------
+    root : argument of the model it comes from, such as "pixel_values"; "" for learned tokens.
+    batch, size : items, and tokens per item.
+    grid : (height, width) if the tokens stand on a grid, row by row.
+    patch_size : pixels of the input that one token covers.
+    up : the sequence it was made from.
+    parents : for each token the number of its token in ``up``, -1 where it has none; [batch, size].
+    """
+
+    root: str
+    batch: int
+    size: int
+    grid: tuple[int, int] | None = None
+    patch_size: tuple[int, int] | None = None
+    up: TokenSequence | None = None
+    parents: Tensor | None = None
+
+    def ids(self, *shape: int) -> Tensor:
+        """Return all token numbers in the given shape."""
+        return torch.arange(self.batch * self.size, dtype=torch.int32).view(*shape)
+
+    @property
+    def ancestors(self) -> list[TokenSequence]:
+        """This sequence and what it was made from, nearest first."""
+        found: list[TokenSequence] = [self]
+        while found[-1].up is not None:
+            found.append(found[-1].up)
+        return found
+
+
+@dataclass(eq=False)
+class Origin:
+    """Token numbers at the places of a tensor, in broadcast form."""
+
+    ids: Tensor
+    sequence: TokenSequence
+
+    def rows(self, shape: torch.Size | tuple[int, ...]) -> Tensor | None:
+        """Return the token of each row, [*shape[:-1]], or None if a row mixes tokens."""
+        ids = self.ids
+        if ids.shape[-1] != 1:
+            top = ids.amax(dim=-1, keepdim=True)
+            if not bool(((ids == top) | (ids < 0)).all()):
+                return None
+            ids = top
+        return ids[..., 0].expand(tuple(shape[:-1]))
+
+
+def shrink(ids: Tensor) -> Tensor:
+    """Drop repetition along broadcast axes."""
+    for axis, (size, stride) in enumerate(zip(ids.shape, ids.stride(), strict=True)):
+        if size > 1 and stride == 0:
+            ids = ids.narrow(axis, 0, 1)
+    return ids
+
+
+class Origins:
+    """The origins of the tensors that are alive."""
+
+    def __init__(self) -> None:
+        self._known: Any = WeakTensorKeyDictionary()
+        self._coarser: dict[tuple[int, bytes], TokenSequence] = {}
+
+    def get(self, tensor: Any) -> Origin | None:
+        """Return the origin of a tensor, if it is known."""
+        return self._known.get(tensor) if isinstance(tensor, Tensor) else None
+
+    def put(self, tensor: Tensor, ids: Tensor, sequence: TokenSequence) -> None:
+        """Remember the origin of a tensor."""
+        self._known[tensor] = Origin(shrink(ids), sequence)
+
+    def same(self, tensor: Tensor, origin: Origin) -> None:
+        """Give a tensor the origin of another one."""
+        self._known[tensor] = origin
+
+    def forget(self, tensor: Tensor) -> None:
+        """Drop what was known about a tensor."""
+        self._known.pop(tensor, None)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._known = WeakTensorKeyDictionary()
+        self._coarser.clear()
+
+    def coarser(
+        self, old: TokenSequence, ids: Tensor, *, in_order: bool = True
+    ) -> tuple[Tensor, TokenSequence] | None:
+        """Number tokens that each stand for a group of tokens, named by one member of the group.
+
+        Parameters
+        ----------
+        old : the sequence of the members.
+        ids : one member of each group, in broadcast form.
+        in_order : number the groups by their members instead of by their places in ``ids``.
+
+        Returns
+        -------
+        Numbers in the shape of ``ids``, and the new sequence; None if items would mix.
+        """
+        if bool((ids < 0).any()):
+            return None
+        flat = ids.reshape(-1).to(torch.int64)
+        members = flat.unique() if in_order else flat
+        if len(members) % old.batch or len(members) == old.batch * old.size:
+            return (ids, old) if in_order else None
+        size = len(members) // old.batch
+        by_item = members.view(old.batch, size)
+        if not bool((by_item // old.size == torch.arange(old.batch).unsqueeze(1)).all()):
+            return None
+        name = (id(old), by_item.numpy().tobytes())
+        if name not in self._coarser:
+            grid = patch = None
+            if old.grid is not None:
+                grid, patch = _coarser_grid(by_item[0] % old.size, old.grid, old.patch_size)
+            self._coarser[name] = TokenSequence(
+                old.root, old.batch, size, grid, patch, old, by_item.to(torch.int32)
+            )
+        numbers = torch.searchsorted(members, flat) if in_order else torch.arange(len(flat))
+        return numbers.view(ids.shape).to(torch.int32), self._coarser[name]
+
+    def seed(self, name: str, tensor: Tensor, *, batch_first: bool = True) -> None:
+        """Number the tokens, or pixels, of an input of the model."""
+        shape = tuple(tensor.shape)
+        if 0 in shape or tensor.numel() >= 2**31:
+            return
+        if tensor.is_floating_point() and len(shape) in (4, 5):
+            items, (height, width) = (shape[0] * (shape[1] if len(shape) == 5 else 1)), shape[-2:]
+            pixels = TokenSequence(name, items, height * width, (height, width), (1, 1))
+            lead = shape[:2] if len(shape) == 5 else shape[:1]
+            self.put(tensor, pixels.ids(*lead, 1, height, width), pixels)
+        elif not tensor.is_floating_point() and len(shape) == 2:
+            tokens = TokenSequence(name, *shape)
+            self.put(tensor, tokens.ids(*shape), tokens)
+        elif tensor.is_floating_point() and len(shape) == 3:
+            self.start(tensor, name, batch_first=batch_first)
+        elif tensor.is_floating_point() and len(shape) == 2:
+            tokens = TokenSequence(name, 1, shape[0])
+            self.put(tensor, tokens.ids(shape[0], 1), tokens)
+
+    def start(self, tensor: Tensor, root: str = "", *, batch_first: bool = True) -> Origin:
+        """Number the rows of a tensor [batch, ..., channel] whose origin is not known."""
+        shape = tuple(tensor.shape)
+        if len(shape) < 3:
+            fresh = TokenSequence(root, 1, shape[0])
+            self.put(tensor, fresh.ids(shape[0], *([1] * (len(shape) - 1))), fresh)
+        elif batch_first:
+            size = 1
+            for one in shape[1:-1]:
+                size *= one
+            grid = (shape[1], shape[2]) if len(shape) == 4 else None
+            fresh = TokenSequence(root, shape[0], size, grid)
+            self.put(tensor, fresh.ids(*shape[:-1], 1), fresh)
+        else:
+            fresh = TokenSequence(root, shape[1], shape[0])
+            self.put(tensor, fresh.ids(shape[1], shape[0], 1).transpose(0, 1), fresh)
+        return self._known[tensor]
+
+
+def _coarser_grid(
+    positions: Tensor, grid: tuple[int, int], patch: tuple[int, int] | None
+) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """Return the grid of tokens that stand for the old tokens at ``positions``, if they form one."""
+    rows, columns = positions // grid[1], positions % grid[1]
+    tall, wide = rows.unique(), columns.unique()
+    raster = (tall[:, None] * grid[1] + wide[None, :]).reshape(-1)
+    if raster.shape != positions.shape or not bool((raster == positions).all()):
+        return None, None
+    steps = [
+        int(one[1] - one[0]) if len(one) > 1 else size for one, size in zip((tall, wide), grid, strict=True)
+    ]
+    new = None if patch is None else (patch[0] * steps[0], patch[1] * steps[1])
+    return (len(tall), len(wide)), new

@@ -1,0 +1,278 @@
+"""From the calls of a forward pass to the layers of a record: pieces joined, kind and stream found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnlib.errors import CaptureError
+from attnlib.hooks.calls import Call
+from attnlib.hooks.origins import TokenSequence
+from attnlib.hooks.placement import Placement
+from attnlib.record import LayerAttention, ProjectedAttention
+from attnlib.record.placed import Piece, PlacedAttention
+
+__all__ = ["Settler"]
+
+_STREAM_WORDS = (
+    ("vision", ("vision", "visual", "image", "pixel")),
+    ("text", ("text", "language")),
+    ("audio", ("audio", "speech")),
+)
+_ROOT_STREAMS = (("pixel", "vision"), ("image", "vision"), ("input_ids", "text"), ("token", "text"))
+_CROSS_INPUTS = ("encoder_hidden_states", "key_value_states", "context", "memory")
+
+
+class Settler:
+    """Name, sort and join calls; keeps count of the layers of each stream over several forward passes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        config = getattr(model, "config", None)
+        self._two_sided = bool(getattr(config, "is_encoder_decoder", False))
+        self._counts: dict[str, int] = {}
+
+    def settle(self, calls: Sequence[Call], *, step: int | None = None) -> list[tuple[Call, LayerAttention]]:
+        """Turn the calls of one forward pass into layers, in call order."""
+        merged = _merged(calls)
+        has_decoder = {"decoder" in call.name.lower().split(".") for call in merged}
+        pooled = _pool_sequences(merged)
+        if step:
+            self._counts = dict.fromkeys(self._counts, 0)
+        layers = []
+        for call in merged:
+            stream = self._stream(call, len(has_decoder) == 2)
+            index = self._counts.get(stream, 0)
+            self._counts[stream] = index + 1
+            source = _placed(call)
+            kind = _kind(call, pooled)
+            layers.append(
+                (
+                    call,
+                    LayerAttention(
+                        call.name,
+                        index,
+                        kind,
+                        source,
+                        stream,
+                        heads=call.heads,
+                        total_heads=call.total_heads,
+                        step=step,
+                        notes=_notes(call, source),
+                        unplaced=_unplaced(call),
+                    ),
+                )
+            )
+        return layers
+
+    def _stream(self, call: Call, mixed: bool) -> str:
+        parts = call.name.lower().split(".")
+        roots = _roots(call.query_sequence)
+        if self._two_sided or mixed:
+            if any("decoder" in part for part in parts):
+                return "decoder"
+            if self._two_sided and not any("decoder" in part for part in parts):
+                named = _by_words(parts)
+                return named if named == "vision" and "pixel_values" not in roots else "encoder"
+        named = _by_words(parts)
+        if named:
+            return named
+        for word, stream in _ROOT_STREAMS:
+            if any(word in root for root in roots or _roots(call.key_sequence)):
+                return stream
+        return _by_inputs(call)
+
+
+def _by_words(parts: Iterable[str]) -> str | None:
+    for part in parts:
+        for stream, words in _STREAM_WORDS:
+            if any(word in part for word in words):
+                return stream
+    return None
+
+
+def _by_inputs(call: Call) -> str:
+    for sequence in (call.query_sequence, call.key_sequence):
+        if sequence is not None and any(one.grid for one in sequence.ancestors):
+            return "vision"
+    given = [one for one in (*call.root.args, *call.root.kwargs.values()) if isinstance(one, Tensor)]
+    if given and all(one.dim() >= 4 and one.is_floating_point() for one in given):
+        return "vision"
+    return "text" if given and not given[0].is_floating_point() else "tokens"
+
+
+def _roots(sequence: TokenSequence | None) -> list[str]:
+    return [] if sequence is None else [one.root for one in sequence.ancestors if one.root]
+
+
+def _pool_sequences(calls: Sequence[Call]) -> set[int]:
+    """Sequences of learned queries that never attend to themselves."""
+    own = {
+        id(c.query_sequence)
+        for c in calls
+        if c.query_sequence is not None and c.query_sequence is c.key_sequence
+    }
+    return {
+        id(c.query_sequence)
+        for c in calls
+        if c.query_sequence is not None and not c.query_sequence.root and id(c.query_sequence) not in own
+    }
+
+
+def _kind(call: Call, pooled: set[int]) -> str:
+    """Tell self, cross and pooling attention apart by where queries and keys come from."""
+    query, key = call.query_sequence, call.key_sequence
+    _, _, num_queries, num_keys = call.source.shape
+    if query is not None and key is not None:
+        if query is key or key in query.ancestors or query in key.ancestors:
+            return "self"
+        if _roots(query) and _roots(query)[-1:] == _roots(key)[-1:]:
+            crossed = _roots(query) and _has_cross_input(call)
+            return "cross" if crossed else "self"
+        if not query.root:
+            return "pool" if num_queries == 1 or id(query) in pooled else "cross"
+        if key.root:
+            return "cross"
+    if query is None and key is not None and key.root:
+        return "pool" if num_queries == 1 and not _has_cross_input(call) else "cross"
+    if _has_cross_input(call):
+        return "cross"
+    if num_queries == num_keys or (query is not None and key is None):
+        return "self"
+    return "pool" if num_queries == 1 else "cross"
+
+
+def _has_cross_input(call: Call) -> bool:
+    return any(isinstance(call.frame.kwargs.get(word), Tensor) for word in _CROSS_INPUTS)
+
+
+def _merged(calls: Sequence[Call]) -> list[Call]:
+    """Join the calls of one module that each hold a part of the keys or queries of the same tokens."""
+    by_frame: dict[int, list[Call]] = {}
+    for call in calls:
+        by_frame.setdefault(id(call.frame), []).append(call)
+    result = []
+    for group in by_frame.values():
+        partial = len(group) > 1 and any(not c.complete or c.placement is not None for c in group)
+        if not partial:
+            result.extend(group)
+            continue
+        result.append(_joined(group))
+    order = {id(call): place for place, call in enumerate(calls)}
+    return sorted(result, key=lambda call: order[id(call)])
+
+
+def _joined(group: Sequence[Call]) -> Call:
+    first = group[0]
+    for call in group:
+        if call.query_rows is None or call.key_rows is None:
+            raise CaptureError(
+                f"{call.name} computes its attention in {len(group)} parts that cannot all be followed back to "
+                "tokens, so its weights cannot be put together"
+            )
+    pieces = []
+    for call in group:
+        placement = call.placement or _ordinary(call)
+        pieces.append(_piece(call, placement))
+    assert first.query_sequence is not None
+    assert first.key_sequence is not None
+    source = PlacedAttention(
+        tuple(pieces), first.key_sequence.batch, first.query_sequence.size, first.key_sequence.size, "blocks"
+    )
+    sums = source.weights([0], slice(None)).sum(-1)
+    if not bool(((sums - 1).abs() < 1e-3).all()):
+        raise CaptureError(
+            f"{first.name} computes its attention in {len(group)} parts of which some were not seen: the rows of "
+            f"the weights put together sum to {sums.min().item():.3g}-{sums.max().item():.3g} instead of 1"
+        )
+    joined = Call(
+        first.frame,
+        first.root,
+        source,
+        first.forward,
+        first.query_sequence,
+        first.key_sequence,
+        heads=first.heads,
+        total_heads=first.total_heads,
+    )
+    return joined
+
+
+def _ordinary(call: Call) -> Placement:
+    batch, heads, queries, keys = call.source.shape
+    assert call.query_rows is not None
+    assert call.key_rows is not None
+    assert call.query_sequence is not None
+    assert call.key_sequence is not None
+    items = torch.arange(batch)
+
+    def places(rows: Tensor, size: int, count: int) -> Tensor:
+        full = rows.reshape(-1, *rows.shape[-2:])[:, 0] if rows.dim() > 2 else rows
+        full = full.expand(batch, count).to(torch.int64)
+        return torch.where(full < 0, -1, full - items[:, None] * size)
+
+    return Placement(
+        torch.arange(batch * heads),
+        batch,
+        heads,
+        items,
+        places(call.query_rows, call.query_sequence.size, queries),
+        places(call.key_rows, call.key_sequence.size, keys),
+    )
+
+
+def _piece(call: Call, placement: Placement) -> Piece:
+    return Piece(call.source, placement.items, placement.query_places, placement.key_places)
+
+
+def _placed(call: Call) -> Any:
+    """Return the source of a call with windows at the positions of their tokens."""
+    placement = call.placement
+    if placement is None or call.query_sequence is None or call.key_sequence is None:
+        return call.source
+    batch, queries, keys = call.key_sequence.batch, call.query_sequence.size, call.key_sequence.size
+    trivial = (
+        placement.windows == batch
+        and bool((placement.items == torch.arange(batch)).all())
+        and _everything(placement.query_places, queries)
+        and _everything(placement.key_places, keys)
+    )
+    if trivial:
+        return call.source
+    return PlacedAttention((_piece(call, placement),), batch, queries, keys)
+
+
+def _everything(places: Tensor, size: int) -> bool:
+    return places.shape[1] == size and bool((places == torch.arange(size)).all())
+
+
+def _notes(call: Call, source: Any) -> tuple[str, ...]:
+    notes = list(call.notes)
+    if call.missing > 0:
+        notes.append(
+            "attention sink: rows sum to less than 1, the rest goes to a learned sink that is no token"
+        )
+    if isinstance(source, PlacedAttention):
+        if any(bool((piece.key_places < 0).any()) for piece in source.pieces):
+            notes.append("windows reach into padding: rows beside it sum to less than 1")
+    elif isinstance(source, ProjectedAttention):
+        blank = source.masked_rows()
+        if blank:
+            notes.append(f"{blank} rows are fully masked: their weights are 0")
+    return tuple(notes)
+
+
+def _unplaced(call: Call) -> str | None:
+    """Say why the batch axis of a call is not the model's, if it is not."""
+    if call.unplaced is not None or call.placement is not None:
+        return call.unplaced
+    given = [one for one in (*call.root.args, *call.root.kwargs.values()) if isinstance(one, Tensor)]
+    items = {one.shape[0] for one in given if one.dim() > 1}
+    batch = call.source.shape[0]
+    fresh = call.key_sequence is None or not call.key_sequence.root
+    if fresh and len(items) == 1 and batch not in items and batch % (items.pop() or 1) == 0 and batch > 1:
+        return "its batch axis counts groups of tokens, and it is not known where these stand"
+    return None
