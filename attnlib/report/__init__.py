@@ -23,7 +23,22 @@ _HOME = {
     "said_panel": "attnlib.report.panels",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [
+    "DEFAULT_MODEL",
+    "Mapped",
+    "Still",
+    "find_notebook",
+    "find_pictures",
+    "layers_panel",
+    "legend_table",
+    "map_panel",
+    "map_picture",
+    "notebook_names",
+    "origin",
+    "run_report",
+    "run_reports",
+    "said_panel",
+]
 
 if TYPE_CHECKING:
     from attnlib.report.folder import find_pictures as find_pictures

@@ -12,7 +12,7 @@ from attnlib.report.parameters import Parameter, read_parameters
 if TYPE_CHECKING:
     import nbformat
 
-__all__ = ["NOTEBOOKS_FOLDERS", "find_notebook", "notebook_parameters", "notebook_names", "open_notebook"]
+__all__ = ["NOTEBOOKS_FOLDERS", "find_notebook", "notebook_names", "notebook_parameters", "open_notebook"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 NOTEBOOKS_FOLDERS = (_PACKAGE / "_notebooks", _PACKAGE.parent / "notebooks")

@@ -1,0 +1,107 @@
+"""One picture through one model: capture, method, bands and what the model said, ready to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attnlib.bands import Bands, band_map
+from attnlib.errors import NeedsError
+from attnlib.hooks import capture
+from attnlib.methods import METHODS, explain
+from attnlib.models import LoadedModel, Said, load_model
+from attnlib.picture import Picture, load_picture
+from attnlib.record import AttentionRecord, Relevance
+
+__all__ = ["DEFAULT_MODEL", "Mapped", "map_picture"]
+
+DEFAULT_MODEL = "dinov2-small-saliency"
+"""Model of a report when none is named: real, pretrained, and at hand without a network."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped:
+    """A picture, what a model made of it, and where it looked.
+
+    Parameters
+    ----------
+    picture : upright, as it was read.
+    loaded : the model.
+    record : its attention.
+    relevance, bands : the map, and its four bands.
+    said : what the model answered.
+    query : whose view was asked for, as it was given.
+    """
+
+    picture: Picture
+    loaded: LoadedModel
+    record: AttentionRecord
+    relevance: Relevance
+    bands: Bands
+    said: Said
+    query: Any = None
+
+    def __repr__(self) -> str:
+        return f"Mapped({self.picture.name!r}, {self.loaded.name!r}, {self.relevance.method!r})"
+
+
+def map_picture(
+    picture: Any,
+    *,
+    model: str | LoadedModel = DEFAULT_MODEL,
+    method: str = "rollout",
+    query: Any = None,
+    target: Any = None,
+    size: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    scale: str = "lift",
+    cuts: Sequence[float] | None = None,
+) -> Mapped:
+    """Run a model on a picture and say where it looked.
+
+    Parameters
+    ----------
+    picture : path, sample name, bytes, PIL image, array or Picture.
+    model : name for :func:`attnlib.load_model`, or a model that is loaded.
+    method, query : as for :func:`attnlib.explain`.
+    target : what a gradient method explains; the model's own first answer if omitted.
+    size : pixels of the longer side of the model input; the model's own choice if omitted.
+    options : of the method. A method with a ``start_layer`` starts in the middle if none is given:
+        from layer 0, a few artifact patches take over the rollout of many pretrained transformers.
+    scale, cuts : as for :func:`attnlib.band_map`.
+
+    Raises
+    ------
+    AttnlibError
+        If a step fails; says which and what to do.
+    """
+    card = METHODS[method]
+    shown = load_picture(picture)
+    loaded = load_model(model) if isinstance(model, str) else model
+    if "gradients" in card.needs and target is None:
+        target = _first_answer
+    record = capture(
+        loaded,
+        loaded.prepare([shown], size=size),
+        target=target if "gradients" in card.needs else None,
+        internals=bool({"internals", "model"} & set(card.needs)),
+    )
+    seen = record.select(stream="vision") if len(record.streams) > 1 else record
+    chosen = dict(options or {})
+    if any(option.name == "start_layer" for option in card.options):
+        chosen.setdefault("start_layer", len(seen.layers) // 2)
+    relevance = explain(seen, method, query=query, **chosen)
+    said = loaded.said(record.output, views=record.views)
+    return Mapped(shown, loaded, seen, relevance, band_map(relevance, scale=scale, cuts=cuts), said, query)
+
+
+def _first_answer(output: Any) -> Any:
+    """Return the score of the first answer: the highest logit, or the mean of a predicted map."""
+    logits = getattr(output, "logits", None)
+    if logits is not None and logits.dim() == 2:
+        return logits.max(dim=-1).values
+    saliency = getattr(output, "saliency", None)
+    if saliency is not None:
+        return saliency.flatten(1).mean(dim=1)
+    raise NeedsError("this method explains one score of the output: name it with target=")

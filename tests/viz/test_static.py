@@ -1,0 +1,79 @@
+"""The static twin shows the same map at the same place."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+
+def test_static_overlay_colours_exactly_the_patches_of_each_shade(relevance, picture):
+    from attnlib import band_map
+    from attnlib.viz import PALETTES, overlay_image
+
+    image = overlay_image(relevance, picture, opacity=1.0, legend=False, longest=730)
+    assert image.size == (410, 730)
+    pixels, shades = np.asarray(image), band_map(relevance).shades[0].numpy()
+    for row in range(7):
+        for column in range(5):
+            centre = pixels[int((row + 0.5) * 730 / 7), int((column + 0.5) * 82)]
+            colour = PALETTES["bands"].colours[shades[row, column]]
+            if colour is None:
+                assert len(set(centre.tolist())) == 1, "transparent: the grey picture shows"
+            else:
+                assert tuple(centre) == colour
+
+
+def test_static_overlay_leaves_alone_what_the_model_did_not_see(relevance, picture):
+    from attnlib.picture import View
+    from attnlib.viz import overlay_image, picture_image
+
+    view = View((73, 41), (98, 70), (8.2, 0.0, 41.0, 73.0))
+    seen = dataclasses.replace(relevance, views=(view, view))
+    image = np.asarray(overlay_image(seen, picture, opacity=1.0, legend=False, longest=730))
+    plain = np.asarray(picture_image(picture, longest=730, grey=True))
+    assert np.array_equal(image[:, :75], plain[:, :75])
+    assert not np.array_equal(image[:, 90:], plain[:, 90:])
+
+
+def test_a_crop_to_one_patch_of_a_thousand_pixels_is_drawn_from_edge_to_edge(picture):
+    import torch
+
+    from attnlib import Relevance, TokenLayout
+    from attnlib.viz import overlay_image
+
+    one = Relevance(torch.ones(1, 1), TokenLayout((1, 1), 14))
+    pixels = np.asarray(overlay_image(one, picture, style="bands", opacity=1.0, legend=False, longest=146))
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) == 1
+
+
+def test_map_image_uses_the_limits_it_is_given():
+    from attnlib.viz import map_image
+    from attnlib.viz.theme import colour_map
+
+    values = np.array([[0.0, 1.0, 2.0], [4.0, 5.0, -1.0]])
+    pixels = np.asarray(map_image(values, limits=(0.0, 4.0)))
+    table = colour_map("viridis")
+    assert pixels[0, 0].tolist() == table[0].tolist()
+    assert pixels[0, 1].tolist() == table[64].tolist()
+    assert pixels[1, 0].tolist() == pixels[1, 1].tolist() == table[255].tolist()
+
+
+def test_the_legend_makes_room_for_every_line(relevance, picture):
+    from attnlib.viz import overlay_image
+
+    bare = overlay_image(relevance, picture, legend=False, longest=200)
+    whole = overlay_image(relevance, picture, longest=200)
+    assert whole.width > bare.width
+    assert whole.height >= 300
+    # nothing is written on the last rows: the legend is not cut off
+    assert (np.asarray(whole)[-4:, bare.width :] == 255).all()
+
+
+def test_a_strip_needs_a_caption_for_each_image(picture):
+    from attnlib.errors import InputError
+    from attnlib.viz import picture_image, strip_image
+
+    image = picture_image(picture, longest=50)
+    assert strip_image([image] * 5, list("abcde"), columns=3).height == 2 * (50 + 25)
+    with pytest.raises(InputError, match="one caption"):
+        strip_image([image], [])
