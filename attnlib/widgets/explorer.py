@@ -134,7 +134,7 @@ class Explorer(widgets.VBox):
             self.said.value = sentences("What the model said", [*found.said, *found.notes])
         self.menu.sync()
 
-    def packed(self, *, budget_mb: float = 3.0) -> Viewer:
+    def packed(self, *, budget_mb: float | int = 3.0) -> Viewer:
         """Return the present view as a viewer that holds patch queries within a budget."""
         found, state = self.bench.findings, self.state
         if found is None:
@@ -190,7 +190,7 @@ class Explorer(widgets.VBox):
 
     # taking away ----------------------------------------------------------------------------------
 
-    def save_html(self, path: str | os.PathLike[str], *, budget_mb: float = 3.0) -> Path:
+    def save_html(self, path: str | os.PathLike[str], *, budget_mb: float | int = 3.0) -> Path:
         """Write the present view as one page that needs no kernel and no network."""
         found = self.bench.findings
         packed = self.packed(budget_mb=budget_mb)

@@ -75,7 +75,7 @@ class QueryForm:
         return tuple(said)
 
 
-def choose_form(layers: int, grid: tuple[int, int], budget_mb: float) -> QueryForm:
+def choose_form(layers: int, grid: tuple[int, int], budget_mb: float | int) -> QueryForm:
     """Return the best form of the patch queries that fits a budget, in MB of base64 text."""
     ladder = [QueryForm("f16", 1, 1), QueryForm("u8", 1, 1), QueryForm("u8", 2, 1), QueryForm("u8", 3, 1)]
     ladder += [QueryForm("u8", 3, n) for n in (2, 3, 4)] + [QueryForm("u8", 4, n) for n in (2, 3, 4, 6)]
@@ -132,7 +132,7 @@ def put_image_source(
     item: int = 0,
     regions: Regions | None = None,
     relevances: Mapping[str, Relevance] | None = None,
-    budget_mb: float = 3.0,
+    budget_mb: float | int = 3.0,
     rows: Sequence[Row] | None = None,
 ) -> dict[str, Any]:
     """Pack one item of a record and return the description that the viewer reads.

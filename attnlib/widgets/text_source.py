@@ -75,7 +75,7 @@ def put_text_source(
     item: int = 0,
     layer: int = -1,
     page_size: int = MAX_PAGE,
-    budget_mb: float = 8.0,
+    budget_mb: float | int = 8.0,
 ) -> dict[str, Any]:
     """Pack one kind of attention of one text and return the description that the viewer reads.
 
@@ -165,7 +165,7 @@ def _label(layout: TokenLayout | None, index: int, item: int) -> str:
 
 
 def _plan(
-    heads: Sequence[int], queries: Sequence[Span], keys: Sequence[Span], budget_mb: float, *, same: bool
+    heads: Sequence[int], queries: Sequence[Span], keys: Sequence[Span], budget_mb: float | int, *, same: bool
 ) -> tuple[str, list[tuple[int, int, bool]], list[str]]:
     """Choose the storage and which pages are held: (query page, key page, mean over heads)."""
     pairs = [(q, k) for q in range(len(queries)) for k in range(len(keys))]

@@ -121,13 +121,13 @@ def viewer(
     query: tuple[int, int] | int | None = None,
     compare: Mapping[str, Any] | None = None,
     palette: str = "bands",
-    cuts: tuple[float, float, float] = LIFT_CUTS,
-    red: float = RED_LIFT,
+    cuts: tuple[float | int, float | int, float | int] = LIFT_CUTS,
+    red: float | int = RED_LIFT,
     small_maps: str = "none",
     view: str = "text",
-    budget_mb: float | None = None,
+    budget_mb: float | int | None = None,
     page_size: int = MAX_PAGE,
-    max_mb: float = 24.0,
+    max_mb: float | int = 24.0,
     title: str = "Attention",
 ) -> Viewer:
     """Pack a record for the viewer.
@@ -323,7 +323,7 @@ def _poster(
     ), words
 
 
-def _guard(size: int, max_mb: float) -> None:
+def _guard(size: int, max_mb: float | int) -> None:
     megabytes = size * 4 / 3e6
     if megabytes > max_mb:
         raise BudgetError(

@@ -14,9 +14,10 @@ class ImagePane {
       make("div", { className: "av-frame" }, {}, this.canvas, this.message), this.caption, this.value);
     this.small = document.createElement("canvas");
     this.cursor = null;
+    this.told = null;
     this.drag = null;
     this.canvas.addEventListener("pointermove", (event) => this.move(event));
-    this.canvas.addEventListener("pointerleave", () => { this.value.textContent = ""; });
+    this.canvas.addEventListener("pointerleave", () => { this.told = null; this.value.textContent = ""; });
     this.canvas.addEventListener("pointerdown", (event) => {
       this.drag = { x: event.clientX, y: event.clientY, moved: false };
     });
@@ -82,6 +83,7 @@ class ImagePane {
     if (look.regions) this.outlines(pen, zoom);
     this.marks(pen, map);
     canvas.setAttribute("aria-label", this.describe(map, look, difference));
+    if (this.told) this.value.textContent = this.tell(this.told); // the map under a resting pointer has changed
     this.caption.textContent = map.missing ? "" : `${this.name ? `${this.name}: ` : ""}${map.label}`;
   }
 
@@ -188,6 +190,7 @@ class ImagePane {
       return;
     }
     const patch = this.map && this.patchAt(event);
+    this.told = patch;
     this.value.textContent = patch ? this.tell(patch) : "";
   }
 
@@ -201,8 +204,8 @@ class ImagePane {
 
   choose(patch) {
     this.cursor = patch;
+    this.told = patch;
     this.events.onQuery(patch);
-    this.value.textContent = this.tell(patch);
   }
 
   key(event) {
@@ -214,7 +217,8 @@ class ImagePane {
       const to = first ? from : from.map((v, k) => Math.max(0, Math.min(grid[k] - 1, v + step[k])));
       this.choose(to);
     } else if (event.key === "Escape") {
-      this.cursor = null;
+      this.cursor = this.told = null;
+      this.value.textContent = "";
       this.events.onQuery(null);
     } else if (event.key === "+" || event.key === "=") this.magnify(1.5);
     else if (event.key === "-") this.magnify(1 / 1.5);

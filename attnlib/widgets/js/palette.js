@@ -96,7 +96,7 @@ function short(value) {
   const size = Math.abs(value);
   if (size >= 100) return value.toFixed(0);
   if (size >= 0.001) return String(Number(value.toPrecision(3)));
-  return value.toExponential(1);
+  return value.toExponential(2);
 }
 
 function percent(value) {

@@ -16,6 +16,8 @@ class TextPane {
     this.message = make("p", { className: "av-message", hidden: true }, { role: "status" });
     this.element = make("figure", { className: "av-pane av-text" }, {}, this.message, this.tokens, this.keys,
       this.scroll, this.caption, this.value);
+    this.told = null;
+    this.element.addEventListener("pointerleave", () => { this.told = null; this.value.textContent = ""; });
     this.canvas.addEventListener("click", (event) => this.click(event));
     this.canvas.addEventListener("pointermove", (event) => this.hover(event));
     for (const host of [this.tokens, this.keys]) {
@@ -44,6 +46,7 @@ class TextPane {
     if (as === "lines") this.drawLines();
     if (as === "matrix") this.drawMatrix();
     this.canvas.setAttribute("aria-label", `${map.label}. ${map.summary}`);
+    if (this.told !== null) this.tell(this.told); // what lies under a resting pointer has changed
   }
 
   /** Which list of tokens is coloured: keys, or queries when asking who looks at a key. */
@@ -127,6 +130,7 @@ class TextPane {
   tell(i) {
     const tokens = this.coloured();
     if (tokens[i] === undefined) return;
+    this.told = i;
     const about = this.map.precision.startsWith("within") ? "about " : "";
     this.value.textContent = `"${tokens[i]}" (${i}): ${about}${short(this.line.raw[i])} (${
       this.map.precision}), ${short(this.line.lift[i])} times the even share`;
@@ -271,6 +275,7 @@ class TextPane {
       if (at !== null) this.tell(at);
       return;
     }
+    this.told = null;
     if (row < 0 || column < 0 || row >= map.rows || column >= map.columns) return;
     const value = map.values[row * map.columns + column];
     this.value.textContent = `"${map.queryTokens[row]}" looks at "${map.keyTokens[column]}": ${short(value)} (${
