@@ -30,7 +30,7 @@ def run_report(
     output: str | os.PathLike[str],
     parameters: Mapping[str, Any] | None = None,
     *,
-    timeout: float | None = 1800,
+    timeout: float | int | None = 1800,
     show_code: bool = False,
     progress: bool = False,
 ) -> Path:

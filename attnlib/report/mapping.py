@@ -56,7 +56,7 @@ def map_picture(
     size: int | None = None,
     options: Mapping[str, Any] | None = None,
     scale: str = "lift",
-    cuts: Sequence[float] | None = None,
+    cuts: Sequence[float | int] | None = None,
 ) -> Mapped:
     """Run a model on a picture and say where it looked.
 

@@ -185,7 +185,9 @@ def _said_map(said: Said, picture: Picture, views: Sequence[View], index: int) -
     return Still(strip, said.sentences[index])
 
 
-def map_panel(mapped: Mapped, *, palette: str = "bands", opacity: float = 0.55, index: int = 0) -> Still:
+def map_panel(
+    mapped: Mapped, *, palette: str = "bands", opacity: float | int = 0.55, index: int = 0
+) -> Still:
     """Return the picture, and the picture with the map in bands, side by side.
 
     Parameters

@@ -41,7 +41,7 @@ def run_notebook(
     notebook: nbformat.NotebookNode,
     parameters: Mapping[str, Any],
     *,
-    timeout: float | None = 1800,
+    timeout: float | int | None = 1800,
     progress: bool = False,
 ) -> nbformat.NotebookNode:
     """Run a notebook with papermill in a fresh kernel of this Python.

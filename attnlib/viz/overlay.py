@@ -38,10 +38,10 @@ def overlay(
     style: str = "bands",
     bands: Bands | None = None,
     values: str = "lift",
-    limits: tuple[float, float] | None = None,
+    limits: tuple[float | int, float | int] | None = None,
     palette: str = "bands",
     colours: str | None = None,
-    opacity: float = 0.55,
+    opacity: float | int = 0.55,
     numbers: bool | None = None,
     grey: bool | None = None,
     title: str | None = None,
@@ -134,7 +134,12 @@ def _lattice(placement: Placement) -> dict[str, float]:
 
 
 def _shades(
-    relevance: Relevance, bands: Bands, placement: Placement, colours: Palette, index: int, opacity: float
+    relevance: Relevance,
+    bands: Bands,
+    placement: Placement,
+    colours: Palette,
+    index: int,
+    opacity: float | int,
 ) -> go.Heatmap:
     told, text = _hover(relevance, index)
     steps = []
@@ -160,9 +165,9 @@ def _continuous(
     values: str,
     placement: Placement,
     index: int,
-    limits: tuple[float, float] | None,
+    limits: tuple[float | int, float | int] | None,
     colours: str | None,
-    opacity: float,
+    opacity: float | int,
 ) -> go.Heatmap:
     signed = bool((drawn < 0).any())
     if limits is None:

@@ -33,8 +33,8 @@ def overlay_image(
     bands: Bands | None = None,
     palette: str = "bands",
     colours: str | None = None,
-    limits: tuple[float, float] | None = None,
-    opacity: float = 0.55,
+    limits: tuple[float | int, float | int] | None = None,
+    opacity: float | int = 0.55,
     numbers: bool | None = None,
     grey: bool | None = None,
     legend: bool = True,
@@ -101,7 +101,7 @@ def picture_image(picture: Picture, *, longest: int = 720, grey: bool = False) -
 def map_image(
     values: Float[np.ndarray, "row column"],
     *,
-    limits: tuple[float, float],
+    limits: tuple[float | int, float | int],
     colours: str | None = None,
     size: tuple[int, int] | None = None,
 ) -> Image.Image:
@@ -158,7 +158,10 @@ def strip_image(
 
 
 def coloured(
-    values: Float[np.ndarray, "row column"], limits: tuple[float, float], colours: str, opacity: float
+    values: Float[np.ndarray, "row column"],
+    limits: tuple[float | int, float | int],
+    colours: str,
+    opacity: float | int,
 ) -> UInt8[np.ndarray, "row column 4"]:
     """Return the colour of each value, RGBA; what lies outside the limits has the colour of the end."""
     low, high = limits
@@ -232,9 +235,9 @@ def _with_band_legend(
 
 def _with_scale(
     canvas: Image.Image,
-    limits: tuple[float, float],
+    limits: tuple[float | int, float | int],
     colours: str,
-    opacity: float,
+    opacity: float | int,
     heading: str,
     lines: Sequence[str],
 ) -> Image.Image:

@@ -43,7 +43,7 @@ class Palette:
     colours: tuple[Colour | None, Colour, Colour, Colour, Colour]
     numbered: bool = False
 
-    def rgba(self, opacity: float) -> UInt8[np.ndarray, "shade 4"]:
+    def rgba(self, opacity: float | int) -> UInt8[np.ndarray, "shade 4"]:
         """Return the colours as RGBA rows, the transparent shade with alpha 0."""
         if not 0 <= opacity <= 1:
             raise InputError(f"opacity must be between 0 and 1, got {opacity!r}")
