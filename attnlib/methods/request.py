@@ -151,14 +151,15 @@ class Request:
             Naming the argument of ``capture`` that would provide it.
         """
         for need in needs:
-            missing = self._missing(need)
+            missing = self.lacks(need)
             if missing:
                 raise NeedsError(
                     f"the method {self.method!r} needs {need}, and {missing}: use {NEEDS[need]}"
                     + (" (or from_weights(..., gradients=...))" if need == "gradients" else "")
                 )
 
-    def _missing(self, need: str) -> str:
+    def lacks(self, need: str) -> str:
+        """Say why the record cannot serve a need; empty if it can."""
         if need == "model":
             return "" if self.record.on_rerun is not None else "this record has no model to run again"
         for layer in self.record.layers:

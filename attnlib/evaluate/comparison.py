@@ -1,0 +1,261 @@
+"""Comparison: how much maps of methods, models, layers or pictures agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.stats import rankdata
+from torch import Tensor
+
+from attnlib.errors import InputError
+from attnlib.evaluate.common_grid import on_common_grid
+from attnlib.methods import METHODS, Request, explain
+from attnlib.record import AttentionRecord, Relevance
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+__all__ = ["MEASURE_WORDS", "Comparison", "compare"]
+
+MEASURE_WORDS = {
+    "rank_correlation": "rank correlation (1: same order of patches, 0: unrelated, -1: reversed)",
+    "top_overlap": "share of the strongest patches that both maps have",
+    "mass_overlap": "share of the mass that lies at the same place",
+}
+_METHODS = ("raw", "rollout", "generic_relevance", "attention_grad_cam", "uniform", "random", "centre")
+
+
+@dataclass(eq=False, repr=False)
+class Comparison:
+    """Maps side by side, and how much each pair agrees.
+
+    Parameters
+    ----------
+    names : of what is compared.
+    maps : shares of mass on the common grid, summing to 1 per map.
+    rank_correlation : Spearman's, over the values (signed where a method is); nan for a map without
+        any order.
+    top_overlap : share of the ``top`` strongest patches that both have.
+    mass_overlap : sum over patches of the smaller of the two shares.
+    top : how many patches count as the strongest.
+    notes : sentences a reader must know.
+    """
+
+    names: tuple[str, ...]
+    maps: Float[Tensor, "map batch height width"]
+    rank_correlation: Float[Tensor, "batch map map"]
+    top_overlap: Float[Tensor, "batch map map"]
+    mass_overlap: Float[Tensor, "batch map map"]
+    top: int
+    notes: tuple[str, ...] = ()
+
+    def difference(self, first: str, second: str) -> Float[Tensor, "batch height width"]:
+        """Return the shares of ``first`` minus those of ``second``."""
+        return self.maps[self._place(first)] - self.maps[self._place(second)]
+
+    def matrix(self, measure: str = "rank_correlation") -> Float[Tensor, "map map"]:
+        """Return one measure, averaged over the batch."""
+        if measure not in MEASURE_WORDS:
+            raise InputError(f"no measure {measure!r}; known: {', '.join(MEASURE_WORDS)}")
+        return getattr(self, measure).mean(dim=0)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table: one row per item and pair."""
+        import pandas as pd
+
+        rows = [
+            {
+                "item": item,
+                "first": self.names[a],
+                "second": self.names[b],
+                **{measure: float(getattr(self, measure)[item, a, b]) for measure in MEASURE_WORDS},
+            }
+            for item in range(self.maps.shape[1])
+            for a in range(len(self.names))
+            for b in range(a + 1, len(self.names))
+        ]
+        return pd.DataFrame(rows, columns=["item", "first", "second", *MEASURE_WORDS])
+
+    def figure(self, measure: str = "rank_correlation", *, index: int = 0, dark: bool = False) -> go.Figure:
+        """Draw the maps of one item, and below them how much each pair agrees."""
+        from attnlib.viz.comparing import comparison_figure
+
+        if measure not in MEASURE_WORDS:
+            raise InputError(f"no measure {measure!r}; known: {', '.join(MEASURE_WORDS)}")
+        return comparison_figure(
+            self.names,
+            self.maps[:, index],
+            getattr(self, measure)[index],
+            values=MEASURE_WORDS[measure],
+            limits=(-1.0, 1.0) if measure == "rank_correlation" else (0.0, 1.0),
+            dark=dark,
+        )
+
+    def _place(self, name: str) -> int:
+        if name not in self.names:
+            raise InputError(f"{name!r} is not compared here; compared: {', '.join(self.names)}")
+        return self.names.index(name)
+
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(self.names)}; top {self.top} of {self.maps[0, 0].numel()})"
+
+
+def compare(
+    what: Any,
+    *,
+    methods: Sequence[str] | Mapping[str, Any] | None = None,
+    layers: Sequence[int] | None = None,
+    query: Any = None,
+    top: float = 0.1,
+    without_identity: bool = False,
+) -> Comparison:
+    """Compare maps: of methods, layers, models or pictures.
+
+    Parameters
+    ----------
+    what : name -> Relevance, or a sequence of Relevance; or a record, whose methods or layers are
+        compared; or name -> record (models, pictures), to which one method is applied; or one
+        Relevance, whose items are compared with each other.
+    methods : for records: names, or label -> (name, options) or name. Default: a handful that the
+        record can serve; for several records the first one given, else rollout.
+    layers : for one record: compare these layers, by one method (the first of ``methods``, else raw).
+    query : for records, as in ``explain``.
+    top : share of the patches that count as the strongest.
+    without_identity : leave out what stands in a map only because the method starts from the query.
+
+    Returns
+    -------
+    Pairwise agreement per item. Maps on different grids, or over different cut-outs of a picture, are
+    brought to the coarsest grid over what all of them show, keeping their mass.
+
+    Raises
+    ------
+    InputError
+        If fewer than two maps are given, or batch sizes differ.
+    """
+    if not 0 < top <= 1:
+        raise InputError(f"top={top} must be a share of the patches, above 0 and at most 1")
+    given = _relevances(what, methods, layers, query)
+    if len(given) < 2:
+        raise InputError(f"a comparison needs at least two maps, got {len(given)}")
+    sizes = {name: one.batch_size for name, one in given.items()}
+    if len(set(sizes.values())) > 1:
+        raise InputError(f"the maps have different batch sizes: {sizes}")
+    every = [name for name, one in given.items() if one.scores.dim() == 3]
+    if every:
+        raise InputError(f"{', '.join(every)}: maps of all queries cannot be compared; choose one query")
+    shares, values, notes = on_common_grid(given, without_identity=without_identity)
+    count = max(1, math.ceil(top * shares[0, 0].numel()))
+    flat = shares.flatten(2).transpose(0, 1)
+    ranks = _rank_correlation(values.flatten(2).transpose(0, 1))
+    if bool(ranks.isnan().any()):
+        notes = (
+            *notes,
+            "a map whose patches are all equal has no order: its rank correlation is not a number",
+        )
+    return Comparison(
+        tuple(given), shares, ranks, _top_overlap(flat, count), _mass_overlap(flat), count, notes
+    )
+
+
+def _relevances(
+    what: Any, methods: Sequence[str] | Mapping[str, Any] | None, layers: Sequence[int] | None, query: Any
+) -> dict[str, Relevance]:
+    if isinstance(what, AttentionRecord):
+        if layers is not None:
+            label, (name, options) = next(iter(_calls(methods or ["raw"]).items()))
+            return {
+                f"{label}, layer {i}": explain(what, name, query=query, layers=i, **options) for i in layers
+            }
+        calls = _calls(methods if methods is not None else _able(what))
+        return {label: _explained(what, name, query, options) for label, (name, options) in calls.items()}
+    if isinstance(what, Relevance):
+        return {f"item {i}": _item(what, i) for i in range(what.batch_size)}
+    if isinstance(what, Mapping):
+        named = {str(name): one for name, one in what.items()}
+    elif isinstance(what, Sequence) and not isinstance(what, str):
+        named = {}
+        for one in what:
+            base = getattr(one, "method", "map")
+            label = base if base not in named else f"{base} {len(named)}"
+            named[label] = one
+    else:
+        raise InputError(f"compare takes relevances or records, got {type(what).__name__}")
+    found = {}
+    for name, one in named.items():
+        if isinstance(one, AttentionRecord):
+            _, (chosen, options) = next(iter(_calls(methods or ["rollout"]).items()))
+            one = _explained(one, chosen, query, options)
+        if not isinstance(one, Relevance):
+            raise InputError(f"{name}: expected a Relevance or a record, got {type(one).__name__}")
+        found[name] = one
+    return found
+
+
+def _explained(record: AttentionRecord, name: str, query: Any, options: Mapping[str, Any]) -> Relevance:
+    family = METHODS[name].family
+    asked = None if family in ("baseline", "input") or name == "legrad" else query
+    return explain(record, name, query=asked, **options)
+
+
+def _calls(methods: Sequence[str] | Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    if isinstance(methods, str):
+        methods = [methods]
+    named = methods if isinstance(methods, Mapping) else {name: name for name in methods}
+    calls = {}
+    for label, one in named.items():
+        name, options = (one, {}) if isinstance(one, str) else (one[0], dict(one[1]))
+        _ = METHODS[name]
+        calls[str(label)] = (name, options)
+    if not calls:
+        raise InputError("methods is empty: None means a handful that the record can serve")
+    return calls
+
+
+def _able(record: AttentionRecord) -> list[str]:
+    """Return the default methods whose needs the record meets."""
+    chosen = []
+    for name in _METHODS:
+        if METHODS[name].family == "baseline" and name == "centre" and record.layout.grid is None:
+            continue
+        request = Request(record, method=name)
+        if not any(request.lacks(need) for need in METHODS[name].needs):
+            chosen.append(name)
+    return chosen
+
+
+def _item(relevance: Relevance, index: int) -> Relevance:
+    part = slice(index, index + 1)
+    return replace(
+        relevance,
+        scores=relevance.scores[part],
+        identity=None if relevance.identity is None else relevance.identity[part],
+        seen=None if relevance.seen is None else relevance.seen[part],
+        views=relevance.views[part],
+    )
+
+
+def _rank_correlation(flat: Float[Tensor, "batch map patch"]) -> Float[Tensor, "batch map map"]:
+    ranks = torch.from_numpy(np.asarray(rankdata(flat.cpu().numpy(), axis=-1)))
+    centred = ranks - ranks.mean(dim=-1, keepdim=True)
+    length = centred.norm(dim=-1)
+    product = centred @ centred.transpose(-1, -2)
+    scale = length[:, :, None] * length[:, None, :]
+    return torch.where(scale > 0, product / torch.where(scale > 0, scale, 1.0), torch.nan).clamp(-1, 1)
+
+
+def _top_overlap(flat: Float[Tensor, "batch map patch"], count: int) -> Float[Tensor, "batch map map"]:
+    strongest = torch.zeros_like(flat)
+    strongest.scatter_(-1, flat.sort(dim=-1, descending=True, stable=True).indices[..., :count], 1.0)
+    return strongest @ strongest.transpose(-1, -2) / count
+
+
+def _mass_overlap(flat: Float[Tensor, "batch map patch"]) -> Float[Tensor, "batch map map"]:
+    return torch.minimum(flat[:, :, None], flat[:, None, :]).sum(dim=-1)
