@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,8 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
 
+@runtime_checkable
+@runtime_checkable
 class Preparer(Protocol):
     """Turns pictures or texts into model inputs."""
 
