@@ -19,7 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from attnlib.errors import CaptureError
 
-__all__ = ["Rules"]
+__all__ = ["ELEMENTWISE", "Rules", "constant", "flat", "tripwired"]
 
 LINEAR = frozenset(
     (
@@ -71,7 +71,7 @@ class Rules:
         CaptureError
             In the backward pass, if relevance has to go through a function that has no rule.
         """
-        moving = [one for one in _flat((args, kwargs)) if one.requires_grad]
+        moving = [one for one in flat((args, kwargs)) if one.requires_grad]
         if not moving or not torch.is_grad_enabled():
             return NotImplemented
         name = (getattr(func, "__name__", "") or "unknown").strip("_")
@@ -80,12 +80,12 @@ class Rules:
         if name in ELEMENTWISE:
             return self.activation(args[0], func(args[0].detach(), *args[1:], **kwargs))
         if name in INTO_CONSTANTS:
-            return func(*_constant(args), **kwargs)
+            return func(*constant(args), **kwargs)
         if name in _RULE_OF:
             return getattr(self, _RULE_OF[name])(func, args, kwargs, moving)
         if name in LINEAR:
             return NotImplemented
-        return _tripwired(func(*_constant(args), **_constant(kwargs)), moving, name)
+        return tripwired(func(*constant(args), **constant(kwargs)), moving, name)
 
     def activation(self, given: Tensor, output: Tensor) -> Tensor:
         """Give the gradient f(x) / x to what an element-wise activation computed."""
@@ -107,10 +107,10 @@ class Rules:
 
     def _div(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:  # noqa: ARG002
         """Hold the denominator constant: it normalises."""
-        return func(args[0], *_constant(args[1:]), **_constant(kwargs))
+        return func(args[0], *constant(args[1:]), **constant(kwargs))
 
     def _softmax(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:  # noqa: ARG002
-        return func(*_constant(args), **kwargs) if self._conservative else NotImplemented
+        return func(*constant(args), **kwargs) if self._conservative else NotImplemented
 
     def _layer_norm(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:  # noqa: ARG002
         given = _named(("input", "normalized_shape", "weight", "bias", "eps"), args, kwargs)
@@ -205,33 +205,34 @@ def _divided(given: Tensor, factor: float) -> Tensor:
     return _Scaled.apply(given, factor) if given.requires_grad else given
 
 
-def _tripwired(out: Any, moving: list[Tensor], name: str) -> Any:
+def tripwired(out: Any, moving: list[Tensor], name: str) -> Any:
+    """Let a result pass forward, and refuse relevance that comes back to it, by the name of its function."""
     if isinstance(out, Tensor):
         return _Tripwire.apply(out, name, *moving) if out.is_floating_point() else out
     if isinstance(out, tuple | list):
-        return (
-            type(out)([_tripwired(one, moving, name) for one in out]) if type(out) in (tuple, list) else out
-        )
+        return type(out)([tripwired(one, moving, name) for one in out]) if type(out) in (tuple, list) else out
     return out
 
 
-def _constant(values: Any) -> Any:
+def constant(values: Any) -> Any:
+    """Return the same arguments, with every tensor detached."""
     if isinstance(values, Tensor):
         return values.detach()
     if isinstance(values, dict):
-        return {key: _constant(value) for key, value in values.items()}
+        return {key: constant(value) for key, value in values.items()}
     if type(values) in (tuple, list):
-        return type(values)(_constant(value) for value in values)
+        return type(values)(constant(value) for value in values)
     return values
 
 
-def _flat(values: Any) -> list[Tensor]:
+def flat(values: Any) -> list[Tensor]:
+    """Return the tensors among nested arguments."""
     if isinstance(values, Tensor):
         return [values]
     if isinstance(values, dict):
-        return [one for value in values.values() for one in _flat(value)]
+        return [one for value in values.values() for one in flat(value)]
     if isinstance(values, tuple | list):
-        return [one for value in values for one in _flat(value)]
+        return [one for value in values for one in flat(value)]
     return []
 
 
