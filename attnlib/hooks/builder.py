@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from attnlib.errors import InputError, LayoutError
+from attnlib.errors import InputError
 from attnlib.hooks.calls import Call
+from attnlib.hooks.describe import Describer
+from attnlib.hooks.origins import Origins
 from attnlib.hooks.settle import Settler
-from attnlib.hooks.trail import Frame
-from attnlib.layout.rules import find_layouts
 from attnlib.record import AttentionRecord, LayerAttention
 
 __all__ = ["RecordBuilder"]
@@ -34,18 +34,13 @@ class RecordBuilder:
         self._layers = layers
         self._kinds = tuple(kinds)
         self._settler = Settler(model)
-        self._inputs: list[Frame] = []
 
-    def add(self, calls: list[Call], frame: Frame, output: Any) -> None:
+    def add(self, calls: list[Call], origins: Origins, output: Any) -> None:
         """Add the layers of one forward pass that has ended."""
         self._record.output = output
-        self._inputs.append(frame)
         settled = self._settler.settle(calls)
         self._record.layers = (*self._record.layers, *(layer for _, layer in settled))
-        try:
-            find_layouts(self._model, self._record, self._inputs)
-        except LayoutError as error:
-            self._record.layout_problem = str(error)
+        Describer(self._model, origins, output).describe(settled, self._record)
 
     def finish(self, notes: Sequence[str]) -> None:
         """Keep what was asked for.

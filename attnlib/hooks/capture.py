@@ -22,7 +22,7 @@ def capture(
     model: Any,
     inputs: Any,
     *,
-    target: int | str | Sequence[int | str] | Callable[[Any], Tensor] | None = None,
+    target: int | str | Sequence[int | str] | Callable[[Any], Any] | None = None,
     layers: int | Sequence[int] | None = None,
     heads: int | Sequence[int] | None = None,
     internals: bool = False,

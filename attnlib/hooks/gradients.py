@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,8 +34,14 @@ class GradientKeeper:
         """Keep the output of one call; ``arrange`` brings its gradient to [batch, head, query, dim]."""
         self._watched.append((source, output, arrange))
 
-    def differentiate(self, record: AttentionRecord, score: Tensor) -> None:  # noqa: ARG002
+    def differentiate(self, record: AttentionRecord, score: Tensor | Mapping[str, Sequence[Tensor]]) -> None:
         """Put the gradient at each call's output into its source.
+
+        Parameters
+        ----------
+        record : whose calls were watched.
+        score : one score (summed over items), or stream -> one score per layer: then each layer gets the
+            gradient of its own score.
 
         Raises
         ------
@@ -46,6 +52,9 @@ class GradientKeeper:
         """
         if self._used:
             raise NeedsError("the graph of this record was used by an earlier differentiate: capture again")
+        if isinstance(score, Mapping):
+            self._each_layer(record, score)
+            return
         if not isinstance(score, Tensor) or not score.requires_grad:
             raise InputError(
                 "the score does not depend on the attention of this record: compute it from the model's "
@@ -57,5 +66,29 @@ class GradientKeeper:
         for (source, output, arrange), gradient in zip(self._watched, found, strict=True):
             gradient = torch.zeros_like(output) if gradient is None else gradient
             source.output_gradient = arrange(gradient.detach())
+        self._watched.clear()
+        self._used = True
+
+    def _each_layer(self, record: AttentionRecord, scores: Mapping[str, Sequence[Tensor]]) -> None:
+        """Differentiate each layer's own score with respect to that layer's call only."""
+        watched = {id(source): (source, output, arrange) for source, output, arrange in self._watched}
+        for stream, own in scores.items():
+            layers = [layer for layer in record.layers if layer.stream == stream]
+            if not layers or max(layer.index for layer in layers) >= len(own):
+                raise InputError(
+                    f"{len(own)} scores for the stream {stream!r}: give one per layer (it has "
+                    f"{1 + max((layer.index for layer in layers), default=-1)})"
+                )
+            for layer in layers:
+                if id(layer.source) not in watched:
+                    raise InputError(f"{layer.name} computes in windows: it cannot have a score of its own")
+                source, output, arrange = watched[id(layer.source)]
+                found = torch.autograd.grad(
+                    own[layer.index].sum(), output, retain_graph=True, allow_unused=True
+                )[0]
+                source.output_gradient = arrange(
+                    torch.zeros_like(output) if found is None else found.detach()
+                )
+        record.layer_scores = True
         self._watched.clear()
         self._used = True

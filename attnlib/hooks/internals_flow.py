@@ -112,7 +112,7 @@ class Flow(TorchFunctionMode):
         first = made[0]
         if step.terms or step.name in LINEAR:
             step.value = first.detach()
-        if step.name in (*LINEAR, *NORMS, "mul") or _is_elementwise(step, first, args):
+        if step.name in (*LINEAR, *NORMS, "mul", "getitem", "select") or _is_elementwise(step, first, args):
             step.function, step.args, step.kwargs = func, _without_data(step.name, args), _no_data(kwargs)
         if first.is_floating_point() and first.dim() > 1:
             step.sample, step.shape = first.detach().flatten()[:_SAMPLE].clone(), tuple(first.shape)

@@ -95,10 +95,13 @@ def _put(origins: Origins, out: Any, ids: Any, sequence: TokenSequence) -> None:
 
 
 def compact(ids: Tensor) -> Tensor:
-    """Drop the last axis of copied numbers if it is constant, to keep them small."""
+    """Drop every axis along which copied numbers are constant, last axis first."""
     ids = shrink(ids)
-    if ids.dim() and ids.shape[-1] > 1 and ids.numel() > 4096 and bool((ids == ids[..., :1]).all()):
-        return ids[..., :1].contiguous()
+    for axis in reversed(range(ids.dim())):
+        if ids.shape[axis] > 1:
+            head = ids.narrow(axis, 0, 1)
+            if bool((ids.narrow(axis, 1, 1) == head).all()) and bool((ids == head).all()):
+                ids = head.contiguous()
     return ids
 
 
@@ -113,12 +116,15 @@ def _elementwise(
     if name in _MIXES:
         return
     found: Origin | None = None
-    for tensor in _tensors(args, kwargs):
-        if tensor is out:
-            continue
-        origin = origins.get(tensor)
-        if origin is None or not _reaches(tensor.shape, out.shape, origin.ids):
-            continue
+    reaching = [
+        (tensor, origin)
+        for tensor in _tensors(args, kwargs)
+        if tensor is not out
+        and (origin := origins.get(tensor)) is not None
+        and _reaches(tensor.shape, out.shape, origin.ids)
+    ]
+    whole = [one for one in reaching if one[0].shape == out.shape]
+    for _, origin in whole or reaching:
         if found is None or found is origin:
             found = origin
         elif found.sequence is not origin.sequence or not _agree(found.ids, origin.ids):
@@ -228,7 +234,9 @@ def _reduced(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], o
         return
     if isinstance(axes, Tensor):  # elementwise maximum of two tensors
         return
-    keep = bool(args[2]) if len(args) > 2 and isinstance(args[2], bool) else bool(kwargs.get("keepdim", False))
+    keep = (
+        bool(args[2]) if len(args) > 2 and isinstance(args[2], bool) else bool(kwargs.get("keepdim", False))
+    )
     axes = [int(one) % source.dim() for one in (axes if isinstance(axes, tuple | list) else [axes])]
     mixes = any(origin.ids.shape[axis] > 1 for axis in axes)
     ids = origin.ids.amin(dim=axes, keepdim=True)
@@ -237,7 +245,7 @@ def _reduced(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], o
     if not mixes:
         origins.put(result, ids.expand(result.shape), origin.sequence)
         return
-    fresh = origins.coarser(origin.sequence, ids)
+    fresh = origins.coarser(origin.sequence, ids, members=origin.ids)
     if fresh is not None:
         origins.put(result, fresh[0].expand(result.shape), fresh[1])
 
@@ -253,21 +261,36 @@ def _convolution(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any
     if origin is not None and origin.ids.shape[1] == 1 and spatial == before:
         origins.same(out, origin)
         return
-    size = math.prod(spatial)
-    grid = patch = None
-    old = None if origin is None else origin.sequence
+    if origin is None:
+        size = math.prod(spatial)
+        grid = (spatial[-2], spatial[-1]) if len(spatial) >= 2 else None
+        fresh = TokenSequence("", out.shape[0], size, grid)
+        origins.put(out, fresh.ids(out.shape[0], 1, *spatial), fresh)
+        return
+    old = origin.sequence
+    if spatial == before:  # patches unfolded into channels before
+        merged = origins.coarser(old, origin.ids.narrow(1, 0, 1), in_order=False)
+        if merged is not None:
+            origins.put(out, merged[0].expand(out.shape[0], 1, *spatial), merged[1])
+        return
+    steps = None
     if len(spatial) >= 2:
-        grid = (spatial[-2], spatial[-1])
-        if old is not None and old.patch_size is not None and min(spatial[-2:]) > 0:
-            steps = [max(1, round(a / b)) for a, b in zip(before[-2:], spatial[-2:], strict=True)]
-            stride = args[3] if len(args) > 3 else kwargs.get("stride")
-            if isinstance(stride, int):
-                steps = [stride, stride]
-            elif isinstance(stride, tuple | list) and len(stride) >= 2:
-                steps = [int(stride[-2]), int(stride[-1])]
-            patch = (old.patch_size[0] * steps[0], old.patch_size[1] * steps[1])
-    fresh = TokenSequence(old.root if old else "", out.shape[0], size, grid, patch, old)
-    origins.put(out, fresh.ids(out.shape[0], 1, *spatial), fresh)
+        steps = (_step(before[-2], spatial[-2]), _step(before[-1], spatial[-1]))
+        stride = args[3] if len(args) > 3 else kwargs.get("stride")
+        if isinstance(stride, tuple | list) and len(stride) >= 2:
+            steps = (int(stride[-2]), int(stride[-1]))
+    fresh = origins.resampled(old, spatial, steps)
+    # rows may be items, or items times heads: each row names its item
+    known = origin.ids.reshape(origin.ids.shape[0], -1).amax(dim=1).expand(out.shape[0])
+    if bool((known < 0).any()):
+        return
+    items = (known // old.size).view(-1, *[1] * (out.dim() - 1))
+    ids = items * fresh.size + torch.arange(fresh.size, dtype=torch.int32).view(1, 1, *spatial)
+    origins.put(out, ids, fresh)
+
+
+def _step(before: int, after: int) -> int:
+    return max(1, round(before / max(after, 1)))
 
 
 def _cat(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
@@ -294,8 +317,18 @@ def _cat(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], out: 
         out.dim() != 3 or axis % out.dim() == out.dim() - 1 or not bool((ids < 0).any())
     ):
         origins.put(out, compact(ids), found[0].sequence)
-    elif out.dim() == 3 and axis % 3 == 1:
+    elif out.dim() == 3 and axis % 3 == 1 and out.shape[0] == found[0].sequence.batch:
         _joined(origins, out, known, found)
+    elif out.dim() == 3 and axis % 3 == 0 and out.shape[1] == found[0].sequence.batch:
+        turned = [
+            (one.transpose(0, 1), None if o is None else Origin(o.ids.transpose(0, 1), o.sequence))
+            for one, o in known
+        ]
+        flipped = out.transpose(0, 1)
+        _joined(origins, flipped, turned, [o for _, o in turned if o is not None])
+        new = origins.get(flipped)
+        if new is not None:
+            origins.put(out, new.ids.transpose(0, 1), new.sequence)
     elif len(sequences) > 1 and axis % out.dim() == out.dim() - 1:
         origins.put(out, compact(numbers[0][..., :1].expand(out.shape)), found[0].sequence)
 

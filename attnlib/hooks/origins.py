@@ -27,10 +27,13 @@ class TokenSequence:
     Parameters
     ----------
     root : argument of the model it comes from, such as "pixel_values"; "" for learned tokens.
+    modality : "pixels", "ids", "states", or "" where it is not known.
     batch, size : items, and tokens per item.
     grid : (height, width) if the tokens stand on a grid, row by row.
     patch_size : pixels of the input that one token covers.
     up : the sequence it was made from.
+    members : for a pooled token, the numbers of all tokens of ``up`` in it.
+    coarse : whether each token stands for a group of tokens of ``up``; ``parents`` name one of each.
     parents : for each token the number of its token in ``up``, -1 where it has none; [batch, size].
     """
 
@@ -41,6 +44,9 @@ class TokenSequence:
     patch_size: tuple[int, int] | None = None
     up: TokenSequence | None = None
     parents: Tensor | None = None
+    modality: str = ""
+    members: Tensor | None = None
+    coarse: bool = False
 
     def ids(self, *shape: int) -> Tensor:
         """Return all token numbers in the given shape."""
@@ -87,6 +93,7 @@ class Origins:
     def __init__(self) -> None:
         self._known: Any = WeakTensorKeyDictionary()
         self._coarser: dict[tuple[int, bytes], TokenSequence] = {}
+        self.batches: set[int] = set()
 
     def get(self, tensor: Any) -> Origin | None:
         """Return the origin of a tensor, if it is known."""
@@ -108,9 +115,28 @@ class Origins:
         """Drop everything."""
         self._known = WeakTensorKeyDictionary()
         self._coarser.clear()
+        self.batches.clear()
+
+    def resampled(
+        self, old: TokenSequence, spatial: tuple[int, ...], steps: tuple[int, int] | None
+    ) -> TokenSequence:
+        """Return the sequence of places that a convolution or pooling makes of ``old``; one for each size."""
+        name = (id(old), repr((spatial, steps)).encode())
+        if name not in self._coarser:
+            size, grid, patch = 1, None, None
+            for one in spatial:
+                size *= one
+            if len(spatial) >= 2:
+                grid = (spatial[-2], spatial[-1])
+                if old.patch_size is not None and steps is not None:
+                    patch = (old.patch_size[0] * steps[0], old.patch_size[1] * steps[1])
+            self._coarser[name] = TokenSequence(
+                old.root, old.batch, size, grid, patch, old, modality=old.modality
+            )
+        return self._coarser[name]
 
     def coarser(
-        self, old: TokenSequence, ids: Tensor, *, in_order: bool = True
+        self, old: TokenSequence, ids: Tensor, *, in_order: bool = True, members: Tensor | None = None
     ) -> tuple[Tensor, TokenSequence] | None:
         """Number tokens that each stand for a group of tokens, named by one member of the group.
 
@@ -127,46 +153,52 @@ class Origins:
         if bool((ids < 0).any()):
             return None
         flat = ids.reshape(-1).to(torch.int64)
-        members = flat.unique() if in_order else flat
-        if len(members) % old.batch or len(members) == old.batch * old.size:
+        kept = flat.unique() if in_order else flat
+        if len(kept) % old.batch or len(kept) == old.batch * old.size:
             return (ids, old) if in_order else None
-        size = len(members) // old.batch
-        by_item = members.view(old.batch, size)
+        size = len(kept) // old.batch
+        by_item = kept.view(old.batch, size)
         if not bool((by_item // old.size == torch.arange(old.batch).unsqueeze(1)).all()):
             return None
-        name = (id(old), by_item.numpy().tobytes())
+        pooled = None if members is None or size > 1 else members.unique()
+        name = (id(old), by_item.numpy().tobytes() + (b"" if pooled is None else pooled.numpy().tobytes()))
         if name not in self._coarser:
             grid = patch = None
             if old.grid is not None:
                 grid, patch = _coarser_grid(by_item[0] % old.size, old.grid, old.patch_size)
             self._coarser[name] = TokenSequence(
-                old.root, old.batch, size, grid, patch, old, by_item.to(torch.int32)
+                old.root, old.batch, size, grid, patch, old, by_item.to(torch.int32), old.modality
             )
-        numbers = torch.searchsorted(members, flat) if in_order else torch.arange(len(flat))
+            self._coarser[name].members = pooled
+            self._coarser[name].coarse = True
+        numbers = torch.searchsorted(kept, flat) if in_order else torch.arange(len(flat))
         return numbers.view(ids.shape).to(torch.int32), self._coarser[name]
 
     def seed(self, name: str, tensor: Tensor, *, batch_first: bool = True) -> None:
         """Number the tokens, or pixels, of an input of the model."""
         shape = tuple(tensor.shape)
+        self.batches.add(shape[0] if batch_first or len(shape) != 3 else shape[1])
         if 0 in shape or tensor.numel() >= 2**31:
             return
         if tensor.is_floating_point() and len(shape) in (4, 5):
             items, (height, width) = (shape[0] * (shape[1] if len(shape) == 5 else 1)), shape[-2:]
-            pixels = TokenSequence(name, items, height * width, (height, width), (1, 1))
+            pixels = TokenSequence(name, items, height * width, (height, width), (1, 1), modality="pixels")
             lead = shape[:2] if len(shape) == 5 else shape[:1]
             self.put(tensor, pixels.ids(*lead, 1, height, width), pixels)
         elif not tensor.is_floating_point() and len(shape) == 2:
-            tokens = TokenSequence(name, *shape)
+            tokens = TokenSequence(name, *shape, modality="ids")
             self.put(tensor, tokens.ids(*shape), tokens)
         elif tensor.is_floating_point() and len(shape) == 3:
-            self.start(tensor, name, batch_first=batch_first)
+            self.start(tensor, name, batch_first=batch_first).sequence.modality = "states"
         elif tensor.is_floating_point() and len(shape) == 2:
-            tokens = TokenSequence(name, 1, shape[0])
+            tokens = TokenSequence(name, 1, shape[0], modality="states")
             self.put(tensor, tokens.ids(shape[0], 1), tokens)
 
     def start(self, tensor: Tensor, root: str = "", *, batch_first: bool = True) -> Origin:
         """Number the rows of a tensor [batch, ..., channel] whose origin is not known."""
         shape = tuple(tensor.shape)
+        if len(shape) == 3 and shape[0] not in self.batches and shape[1] in self.batches:
+            batch_first = False
         if len(shape) < 3:
             fresh = TokenSequence(root, 1, shape[0])
             self.put(tensor, fresh.ids(shape[0], *([1] * (len(shape) - 1))), fresh)

@@ -21,7 +21,9 @@ _EXACT = frozenset(
 )
 _SUMS = frozenset("add __add__ __radd__ add_ __iadd__ sub __sub__".split())
 _MIXERS = frozenset({"linear", "layer_norm", "batch_norm"})
-_SCALES = frozenset("mul __mul__ multiply mul_ __imul__ __rmul__ div div_ __truediv__ __itruediv__ __idiv__".split())
+_SCALES = frozenset(
+    "mul __mul__ multiply mul_ __imul__ __rmul__ div div_ __truediv__ __itruediv__ __idiv__".split()
+)
 
 
 @dataclass(eq=False)
@@ -90,7 +92,9 @@ class Probabilities:
                     self._known[out] = replace(held, exact=None)
             elif name in _MIXERS and held.columns.shape[-1] == 1:  # heads mixed after the softmax
                 self._known[out] = replace(held, exact=None, mixed=True)
-        elif held is not None and name == "linear" and isinstance(out, Tensor) and held.columns.shape[-1] == 1:
+        elif (
+            held is not None and name == "linear" and isinstance(out, Tensor) and held.columns.shape[-1] == 1
+        ):
             self._known[out] = replace(held, exact=None, mixed=True)
         elif held is None and name in _SCALES and len(args) > 1:
             other = self.get(args[1])

@@ -74,7 +74,7 @@ class Session(TorchFunctionMode):
         gradients: bool,
         heads: Sequence[int] | None,
         budget: Budget,
-        on_forward: Callable[[list[Call], Frame, Any], None],
+        on_forward: Callable[[list[Call], Origins, Any], None],
     ) -> None:
         super().__init__()
         self.model = model
@@ -181,10 +181,10 @@ class Session(TorchFunctionMode):
                 if isinstance(value, Tensor) and value.dim() > 1:
                     self.origins.seed(name, value, batch_first=batch_first)
 
-    def _end(self, frame: Frame, output: Any) -> None:
+    def _end(self, _: Frame, output: Any) -> None:
         calls, self.calls = self.calls, []
         with _own_work():
-            self._on_forward(calls, frame, output)
+            self._on_forward(calls, self.origins, output)
         self.origins.clear()
 
     def start(self) -> None:

@@ -22,7 +22,6 @@ _STREAM_WORDS = (
     ("text", ("text", "language")),
     ("audio", ("audio", "speech")),
 )
-_ROOT_STREAMS = (("pixel", "vision"), ("image", "vision"), ("input_ids", "text"), ("token", "text"))
 _CROSS_INPUTS = ("encoder_hidden_states", "key_value_states", "context", "memory")
 
 
@@ -80,10 +79,7 @@ class Settler:
         named = _by_words(parts)
         if named:
             return named
-        for word, stream in _ROOT_STREAMS:
-            if any(word in root for root in roots or _roots(call.key_sequence)):
-                return stream
-        return _by_inputs(call)
+        return _by_modality(call)
 
 
 def _by_words(parts: Iterable[str]) -> str | None:
@@ -94,10 +90,14 @@ def _by_words(parts: Iterable[str]) -> str | None:
     return None
 
 
-def _by_inputs(call: Call) -> str:
+def _by_modality(call: Call) -> str:
+    """Name a stream by what goes in: pixels or token ids."""
     for sequence in (call.query_sequence, call.key_sequence):
-        if sequence is not None and any(one.grid for one in sequence.ancestors):
-            return "vision"
+        for one in [] if sequence is None else sequence.ancestors:
+            if one.modality == "pixels" or one.grid is not None:
+                return "vision"
+            if one.modality == "ids":
+                return "text"
     given = [one for one in (*call.root.args, *call.root.kwargs.values()) if isinstance(one, Tensor)]
     if given and all(one.dim() >= 4 and one.is_floating_point() for one in given):
         return "vision"
@@ -127,6 +127,8 @@ def _kind(call: Call, pooled: set[int]) -> str:
     query, key = call.query_sequence, call.key_sequence
     _, _, num_queries, num_keys = call.source.shape
     if query is not None and key is not None:
+        if query is key and _one_reads_all(call):
+            return "pool"
         if query is key or key in query.ancestors or query in key.ancestors:
             return "self"
         if _roots(query) and _roots(query)[-1:] == _roots(key)[-1:]:
@@ -143,6 +145,21 @@ def _kind(call: Call, pooled: set[int]) -> str:
     if num_queries == num_keys or (query is not None and key is None):
         return "self"
     return "pool" if num_queries == 1 else "cross"
+
+
+def _one_reads_all(call: Call) -> bool:
+    """Tell whether one token of a sequence reads all of it, as in class attention."""
+    _, _, num_queries, num_keys = call.source.shape
+    sequence = call.key_sequence
+    if (
+        num_queries != 1
+        or sequence is None
+        or num_keys < 2
+        or num_keys != sequence.size
+        or call.key_rows is None
+    ):
+        return False
+    return not bool((call.key_rows < 0).any())
 
 
 def _has_cross_input(call: Call) -> bool:
@@ -272,7 +289,6 @@ def _unplaced(call: Call) -> str | None:
     given = [one for one in (*call.root.args, *call.root.kwargs.values()) if isinstance(one, Tensor)]
     items = {one.shape[0] for one in given if one.dim() > 1}
     batch = call.source.shape[0]
-    fresh = call.key_sequence is None or not call.key_sequence.root
-    if fresh and len(items) == 1 and batch not in items and batch % (items.pop() or 1) == 0 and batch > 1:
+    if len(items) == 1 and batch not in items and batch % (min(items) or 1) == 0:
         return "its batch axis counts groups of tokens, and it is not known where these stand"
     return None

@@ -14,16 +14,17 @@ __all__ = ["target_score"]
 
 def target_score(
     output: Any,
-    target: int | str | Sequence[int | str] | Callable[[Any], Tensor],
+    target: int | str | Sequence[int | str] | Callable[[Any], Any],
     *,
     labels: Mapping[str, int] | None = None,
-) -> Tensor:
+) -> Tensor | Mapping[str, Sequence[Tensor]]:
     """Return one score per item: the logit of the target, or what the function says.
 
     Parameters
     ----------
     output : what the model returned.
-    target : label index, label name, one per item, or ``callable(output) -> Tensor[batch]``.
+    target : label index, label name, one per item, or ``callable(output) -> Tensor[batch]``;
+        a callable may also return stream -> one such tensor per layer (each layer's own score).
     labels : label name -> index.
 
     Raises
@@ -33,6 +34,8 @@ def target_score(
     """
     if callable(target):
         score = target(output)
+        if isinstance(score, Mapping):
+            return score
         if not isinstance(score, Tensor):
             raise InputError(f"the target function must return a tensor, got {type(score).__name__}")
         return score

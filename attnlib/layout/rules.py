@@ -1,74 +1,128 @@
-"""Rules that find the layout of a stream from the model's config and the shapes it ran with."""
+"""Rules that turn what is known about a stream's tokens into its layout. No library is imported here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from attnlib.errors import LayoutError
 from attnlib.layout.token_layout import TokenLayout
 
-__all__ = ["find_layouts", "vision_layout"]
+__all__ = ["TokenFacts", "image_layout", "prefix_names", "text_layout"]
+
+_GIVE = "give one with record.with_layout(TokenLayout(...))"
 
 
-def vision_layout(config: Any, input_size: tuple[int, int], num_tokens: int) -> TokenLayout:
-    """Find the layout of a vision transformer.
+@dataclass(frozen=True)
+class TokenFacts:
+    """What was found out about the tokens of a stream by following them through the model.
 
     Parameters
     ----------
-    config : the model's (vision) config; only ``patch_size`` and the counts of extra tokens are read.
-    input_size : (height, width) of the pixels that went in.
-    num_tokens : tokens that its self-attention saw.
+    num_tokens : tokens per item.
+    grid : (height, width) of the patches they come from, if they come from an image.
+    patch_size : pixels that one patch covers.
+    patches : for each token the patch it comes from, row by row, or -1; None = token i is patch i.
+    """
+
+    num_tokens: int
+    grid: tuple[int, int] | None = None
+    patch_size: tuple[int, int] | None = None
+    patches: tuple[int, ...] | None = None
+
+
+def image_layout(
+    facts: TokenFacts, *, prefix: Sequence[str] = (), readout: Sequence[int] | str | None = None
+) -> TokenLayout:
+    """Return the layout of a stream that holds one image.
+
+    Parameters
+    ----------
+    facts : what is known about its tokens.
+    prefix : names of the tokens before the patches, used if there are that many.
+    readout : what the head reads; None = the first prefix token, or the patches without one.
 
     Raises
     ------
     LayoutError
-        If the number of tokens does not fit the patch size.
+        If the patches are not all there, in order, in one run.
     """
-    patch = getattr(config, "patch_size", None)
-    if patch is None:
-        raise LayoutError("the config has no patch_size: give record.with_layout(TokenLayout(...))")
-    patch_size = (patch, patch) if isinstance(patch, int) else tuple(patch)
-    grid = (input_size[0] // patch_size[0], input_size[1] // patch_size[1])
-    extra = num_tokens - grid[0] * grid[1]
-    registers = int(getattr(config, "num_register_tokens", 0) or 0)
-    if extra < registers:
+    if facts.grid is None:
+        raise LayoutError(f"these tokens do not come from a grid of patches: {_GIVE}")
+    count = facts.grid[0] * facts.grid[1]
+    patches = facts.patches if facts.patches is not None else tuple(range(facts.num_tokens))
+    places = [place for place, patch in enumerate(patches) if patch >= 0]
+    start = places[0] if places else 0
+    if [patches[place] for place in places] != list(range(count)) or places != list(
+        range(start, start + count)
+    ):
         raise LayoutError(
-            f"{num_tokens} tokens do not fit a grid of {grid[0]}x{grid[1]} patches and {registers} registers: "
-            "give record.with_layout(TokenLayout(...))"
+            f"of the {count} patches on the {facts.grid[0]}x{facts.grid[1]} grid, {len(places)} tokens were found "
+            f"and not all in one run in order: {_GIVE}"
         )
-    names = {0: (), 1: ("class",), 2: ("class", "distillation")}.get(extra - registers)
-    if names is None:
-        raise LayoutError(
-            f"{num_tokens} tokens do not fit a grid of {grid[0]}x{grid[1]} patches: {extra} are left over; "
-            "give record.with_layout(TokenLayout(...))"
-        )
-    prefix = (*names, *(f"register {i + 1}" for i in range(registers)))
-    return TokenLayout(grid, patch_size, prefix, readout=(0,) if names else "patches")
+    behind = facts.num_tokens - start - count
+    names = list(prefix) if len(prefix) == start else list(TokenLayout(facts.grid, None, start).prefix_tokens)
+    if len(prefix) == start + behind:
+        names = list(prefix[:start])
+    before = start if start <= 16 else 0  # a long run before the image is text, not a prefix
+    spans = {}
+    if behind or start > 16:
+        spans["image"] = (start, start + count)
+    if start > 16:
+        spans["before"] = (0, start)
+    if behind:
+        spans["after"] = (start + count, facts.num_tokens)
+    read = readout if readout is not None else ((0,) if before else "patches")
+    return TokenLayout(facts.grid, facts.patch_size, tuple(names[:before]), read, spans=spans)
 
 
-def find_layouts(model: Any, record: Any, inputs: Sequence[Any]) -> None:
-    """Put the layouts of the streams of ``record`` into it, where they can be known."""
-    if not inputs:
-        raise LayoutError("no forward pass was seen")
-    given = inputs[-1]
-    tensors = [*given.args, *given.kwargs.values()]
-    images = [t for t in tensors if getattr(t, "ndim", 0) == 4 and t.is_floating_point()]
-    config = getattr(model, "config", None)
-    layouts = {}
-    for stream in record.streams:
-        layers = [x for x in record.layers if x.stream == stream and x.kind == "self"]
-        if not layers:
+def text_layout(
+    num_tokens: int,
+    *,
+    tokens: Sequence[str] | None = None,
+    readout: Sequence[int] | None = None,
+    spans: dict[str, tuple[int, int]] | None = None,
+    notes: Sequence[str] = (),
+) -> TokenLayout:
+    """Return the layout of a stream of text or other tokens without a grid."""
+    labels = tokens if tokens is not None else [f"token {i}" for i in range(num_tokens)]
+    read = readout if readout is not None else tuple(range(num_tokens))
+    return TokenLayout(None, tokens=labels, readout=read, spans=spans, notes=notes)
+
+
+def prefix_names(parameters: Sequence[tuple[str, Sequence[int]]], config: Any) -> tuple[str, ...]:
+    """Name the learned tokens of a vision transformer by its parameters.
+
+    Parameters
+    ----------
+    parameters : (name, shape) of the model's parameters.
+    config : the model's config, read for the number of registers only.
+    """
+    found = {"class": 0, "distillation": 0, "register": 0}
+    for name, shape in parameters:
+        last = name.rsplit(".", 1)[-1].lower()
+        if len(shape) > 3 or not last.endswith(("token", "tokens", "embedding", "cls", "reg", "embed")):
             continue
-        num_tokens = layers[0].num_keys
-        if stream == "vision" and images:
-            own = getattr(config, "vision_config", None) or config
-            layouts[stream] = vision_layout(own, tuple(images[0].shape[-2:]), num_tokens)
-        elif stream in ("text", "encoder", "decoder"):
-            layouts[stream] = TokenLayout(
-                None, tokens=[f"token {i}" for i in range(num_tokens)], readout=(0,)
-            )
-    for layer in record.layers:
-        layer.key_layout = layouts.get(layer.stream)
-        layer.query_layout = layouts.get(layer.stream)
-    record.layouts = {**record.layouts, **layouts}
+        count = int(shape[-2]) if len(shape) > 1 else 1
+        kind = _learned(last)
+        if kind is not None and 0 < count <= 64 and not found[kind]:
+            found[kind] = count
+    registers = getattr(config, "num_register_tokens", None)
+    if isinstance(registers, int):
+        found["register"] = registers
+    names: list[str] = []
+    for kind, count in found.items():
+        plain = kind != "register" and count == 1
+        names += [kind] if plain else [f"{kind} {i + 1}" for i in range(count)]
+    return tuple(names)
+
+
+def _learned(name: str) -> str | None:
+    if "dist" in name:
+        return "distillation"
+    if name.startswith(("reg", "storage")) or "register" in name:
+        return "register"
+    if "cls" in name or name.startswith("class") or name == "class_embedding":
+        return "class"
+    return None

@@ -197,7 +197,7 @@ class AttentionRecord:
     views: tuple[View, ...] = ()
     seen: Mapping[str, Tensor] = field(default_factory=dict)
     layout_problem: str | None = None
-    on_differentiate: Callable[[AttentionRecord, Tensor], None] | None = None
+    on_differentiate: Callable[[AttentionRecord, Any], None] | None = None
     on_rerun: Callable[..., Any] | None = None
     layer_scores: bool = False
 
@@ -349,12 +349,12 @@ class AttentionRecord:
             kept = _by_index(kept, layers)
         return replace(self, layers=tuple(kept))
 
-    def differentiate(self, score: Tensor) -> AttentionRecord:
+    def differentiate(self, score: Tensor | Mapping[str, Sequence[Tensor]]) -> AttentionRecord:
         """Run one backward pass from a scalar, so that ``LayerAttention.gradients`` works.
 
         Parameters
         ----------
-        score : what to differentiate; summed if it has one value per item.
+        score : what to differentiate, summed if it has one value per item; or stream -> one per layer.
 
         Raises
         ------

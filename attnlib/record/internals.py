@@ -92,8 +92,11 @@ class BlockInternals:
     second_total : the sum after the feed-forward, or None if the block has none.
     second_norm : the normalisation of ``second_total`` in a post-norm block.
     feed_forward : its parts, if it is two linear maps and an activation.
+    value : the map from what the block reads to its value vectors, if it is one linear map.
+    value_norm : the normalisation before it, in a pre-norm block.
+    head : what stands between this block and the model's output, if it is the last one.
     deviation : largest difference found when the parts were put together, relative to the output.
-    feed_forward_problem : why ``feed_forward`` is None.
+    problem : why ``feed_forward``, ``value`` or ``head`` is None.
     """
 
     output: LinearMap
@@ -103,8 +106,11 @@ class BlockInternals:
     second_total: Float[Tensor, "batch query width"] | None = None
     second_norm: NormMap | None = None
     feed_forward: FeedForward | None = None
+    value: LinearMap | None = None
+    value_norm: NormMap | None = None
+    head: ReadoutHead | None = None
     deviation: float = 0.0
-    feed_forward_problem: str = ""
+    problem: str = ""
 
     @property
     def is_post_norm(self) -> bool:

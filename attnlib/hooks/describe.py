@@ -1,0 +1,219 @@
+"""Give each layer the layouts of its tokens, from where they were followed to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnlib.errors import LayoutError
+from attnlib.hooks.calls import Call
+from attnlib.hooks.origins import Origins, TokenSequence
+from attnlib.hooks.reading import read_tokens
+from attnlib.layout import TokenFacts, TokenLayout, image_layout, prefix_names, text_layout
+from attnlib.record import AttentionRecord, LayerAttention, PlacedAttention
+from attnlib.record.placed import Piece
+
+__all__ = ["Describer"]
+
+Settled = Sequence[tuple[Call, LayerAttention]]
+
+
+class Describer:
+    """Find the layouts of the streams of one forward pass."""
+
+    def __init__(self, model: nn.Module, origins: Origins, output: Any) -> None:
+        self._origins = origins
+        self._output = output
+        config = getattr(model, "config", None)
+        vision = getattr(config, "vision_config", None) or config
+        self._prefix = prefix_names([(n, tuple(p.shape)) for n, p in model.named_parameters()], vision)
+        self._causal = _is_causal(model)
+        self._known: dict[int, TokenLayout | None] = {}
+        self.problems: dict[str, str] = {}
+
+    def describe(self, settled: Settled, record: AttentionRecord) -> None:
+        """Put layouts, and which tokens are real, into the layers and the record."""
+        self._restore_order(settled)
+        owners: dict[int, str] = {}
+        for call, layer in settled:
+            if call.query_sequence is not None and layer.kind == "self":
+                owners.setdefault(id(call.query_sequence), layer.stream)
+        for call, layer in settled:
+            layer.query_layout = self._layout(call.query_sequence, layer.stream, layer.num_queries)
+            layer.key_layout = self._layout(call.key_sequence, layer.stream, layer.num_keys)
+            if layer.kind == "self" and layer.num_queries == layer.num_keys:
+                layer.query_layout = layer.query_layout or layer.key_layout
+                layer.key_layout = layer.key_layout or layer.query_layout
+            if call.key_sequence is not None and layer.kind != "self":
+                layer.key_stream = owners.get(id(call.key_sequence))
+        record.layouts = {**record.layouts, **self._streams([layer for _, layer in settled])}
+        record.layout_problem = next(iter(self.problems.values()), None)
+        for call, layer in settled:
+            self._mark_seen(call, layer, record)
+
+    def _streams(self, layers: Sequence[LayerAttention]) -> Mapping[str, TokenLayout]:
+        found = {}
+        for stream in dict.fromkeys(layer.stream for layer in layers):
+            own = [x for x in layers if x.stream == stream and x.kind == "self"] or [
+                x for x in layers if x.stream == stream
+            ]
+            layouts = [(x.query_layout or x.key_layout) if x.kind == "self" else x.key_layout for x in own]
+            known = [one for one in layouts if one is not None]
+            if not known or layouts[-1] is None:
+                continue
+            last = known[-1]
+            grids = list(dict.fromkeys(one.grid for one in known if one.grid is not None))
+            if len(grids) > 1:
+                words = ", ".join(f"{h}x{w}" for h, w in grids)
+                last = replace_notes(
+                    last, (*last.notes, f"stages with grids of {words} patches; this is the last")
+                )
+            found[stream] = last
+        return found
+
+    def _layout(self, sequence: TokenSequence | None, stream: str, count: int) -> TokenLayout | None:
+        if sequence is None or sequence.size != count:
+            return text_layout(count) if stream not in ("vision",) and count else None
+        if id(sequence) not in self._known:
+            self._known[id(sequence)] = self._find(sequence, stream)
+        return self._known[id(sequence)]
+
+    def _find(self, sequence: TokenSequence, stream: str) -> TokenLayout | None:
+        facts = _facts(sequence)
+        readout = read_tokens(self._output, self._origins, sequence)
+        if isinstance(facts, str):
+            self.problems.setdefault(stream, facts)
+            return None
+        if facts.grid is None or (facts.patches is not None and not any(p >= 0 for p in facts.patches)):
+            if readout is not None and len(readout) == sequence.size and self._causal and stream != "encoder":
+                readout = [sequence.size - 1]
+            return text_layout(sequence.size, readout=readout)
+        try:
+            layout = image_layout(facts, prefix=self._prefix)
+        except LayoutError as error:
+            self.problems.setdefault(stream, str(error))
+            return None
+        if layout.spans and self._causal:
+            return TokenLayout(
+                layout.grid, layout.patch_size, layout.prefix_tokens, (sequence.size - 1,), spans=layout.spans
+            )
+        return layout if readout is None else with_readout(layout, readout)
+
+    def _restore_order(self, settled: Settled) -> None:
+        """Put layers whose tokens were shuffled, or partly dropped, back at the places of the whole image."""
+        for call, layer in settled:
+            places = _shuffled(call.key_sequence)
+            if places is None or call.query_sequence is not call.key_sequence or call.placement is not None:
+                continue
+            order, size, whole = places
+            batch = layer.batch_size
+            piece = Piece(layer.source, torch.arange(batch), order, order)
+            layer.source = PlacedAttention((piece,), batch, size, size, "shuffled")
+            call.query_sequence = call.key_sequence = whole
+            note = f"{order.shape[1]} of {size} tokens went in, shuffled; the others have weight 0"
+            layer.notes = (*layer.notes, note)
+
+    def _mark_seen(self, call: Call, layer: LayerAttention, record: AttentionRecord) -> None:
+        if layer.stream in record.seen:
+            return
+        if isinstance(layer.source, PlacedAttention) and layer.source.kind_of_source == "shuffled":
+            piece = layer.source.pieces[0]
+            seen = torch.zeros(layer.batch_size, layer.num_keys, dtype=torch.bool)
+            seen[piece.items[:, None], piece.key_places] = True
+            record.seen = {**record.seen, layer.stream: seen}
+            return
+        if layer.kind != "self":
+            return
+        words = ("decoder_attention_mask",) if layer.stream == "decoder" else ("attention_mask",)
+        words = (*words, "src_key_padding_mask")
+        for word in words:
+            mask = call.root.kwargs.get(word)
+            if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[-1] == layer.num_keys:
+                seen = mask.bool() if word.endswith("attention_mask") else ~mask.bool()
+                if not bool(seen.all()):
+                    record.seen = {**record.seen, layer.stream: seen.detach().cpu()}
+                return
+
+
+def replace_notes(layout: TokenLayout, notes: Sequence[str]) -> TokenLayout:
+    """Return the layout with other notes."""
+    return TokenLayout.from_dict({**layout.to_dict(), "notes": list(notes)})
+
+
+def with_readout(layout: TokenLayout, tokens: Sequence[int]) -> TokenLayout:
+    """Return the layout with the tokens that the head reads, "patches" if these are all patches."""
+    if layout.grid is not None and len(tokens) == layout.num_tokens and layout.num_prefix_tokens:
+        return layout  # every token comes out: the body has no head of its own
+    patches = list(range(layout.num_tokens))[layout.patch_slice] if layout.grid is not None else None
+    read = "patches" if list(tokens) == patches else list(tokens)
+    return TokenLayout.from_dict({**layout.to_dict(), "readout": read})
+
+
+def _facts(sequence: TokenSequence) -> TokenFacts | str:
+    """Follow a sequence back to the grid of patches it comes from."""
+    if sequence.grid is not None:
+        return TokenFacts(sequence.size, sequence.grid, sequence.patch_size)
+    numbers = torch.arange(sequence.batch * sequence.size).view(sequence.batch, sequence.size)
+    for one in sequence.ancestors:
+        if one.grid is not None and one.patch_size != (1, 1):
+            items = torch.where(numbers < 0, -1, numbers // one.size)
+            within = torch.where(numbers < 0, -1, numbers % one.size)
+            if bool((within != within[:1]).any()):
+                return (
+                    "the image stands at different places in the items of the batch: capture them one by one, or "
+                    "give record.with_layout(TokenLayout(...))"
+                )
+            if len(items[0][items[0] >= 0].unique()) > 1:
+                return "several images stand in one sequence: give record.with_layout(TokenLayout(...))"
+            return TokenFacts(sequence.size, one.grid, one.patch_size, tuple(within[0].tolist()))
+        if one.parents is None or one.coarse:
+            break
+        parents = one.parents.reshape(-1).to(torch.int64)
+        numbers = torch.where(numbers < 0, -1, parents[numbers.clamp(min=0)])
+    return TokenFacts(sequence.size)
+
+
+def _shuffled(sequence: TokenSequence | None) -> tuple[Tensor, int, TokenSequence] | None:
+    """Return where the tokens of a shuffled sequence belong: places, number of places, whole sequence."""
+    if sequence is None or sequence.parents is None or sequence.up is None or sequence.up.grid is None:
+        return None
+    if sequence.coarse or sequence.grid is not None:
+        return None
+    up, parents = sequence.up, sequence.parents.to(torch.int64)
+    if up.batch != sequence.batch or up.patch_size == (1, 1):
+        return None
+    lead = int((parents[0] < 0).sum())
+    body = parents[:, lead:]
+    if bool((parents[:, :lead] >= 0).any()) or bool((body < 0).any()) or body.shape[1] == 0:
+        return None
+    body = body - torch.arange(sequence.batch)[:, None] * up.size
+    if bool((body < 0).any()) or bool((body >= up.size).any()):
+        return None
+    natural = torch.arange(up.size).expand(sequence.batch, up.size)
+    if body.shape == natural.shape and bool((body == natural).all()):
+        return None
+    size = lead + up.size
+    places = torch.cat([torch.arange(lead).expand(sequence.batch, lead), body + lead], 1)
+    numbers = torch.arange(sequence.batch)[:, None] * up.size + torch.arange(up.size)
+    whole = TokenSequence(
+        up.root,
+        up.batch,
+        size,
+        up=up,
+        parents=torch.cat([torch.full((up.batch, lead), -1), numbers], 1).to(torch.int32),
+        modality=up.modality,
+    )
+    return places, size, whole
+
+
+def _is_causal(model: nn.Module) -> bool:
+    config = getattr(model, "config", None)
+    if getattr(config, "is_encoder_decoder", False):
+        return True
+    flags = [getattr(one, "is_causal", None) for one in model.modules()]
+    known = [one for one in flags if isinstance(one, bool)]
+    return bool(known) and any(known)

@@ -1,0 +1,66 @@
+"""Which tokens the model's output was read from, found by following them into the output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from attnlib.hooks.origins import Origin, Origins, TokenSequence
+
+__all__ = ["outputs_of", "read_tokens"]
+
+_HEADS = ("logits", "logits_per_image", "image_embeds", "text_embeds", "pooler_output")
+_BODIES = ("last_hidden_state", "hidden_states", "attentions", "past_key_values")
+
+
+def outputs_of(output: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a model's output with their names, heads first."""
+    if isinstance(output, Tensor):
+        yield "output", output
+    elif isinstance(output, Mapping):
+        order = {name: place for place, name in enumerate(_HEADS)}
+        for name, value in sorted(output.items(), key=lambda pair: order.get(pair[0], len(_HEADS))):
+            if isinstance(value, Tensor) and value.is_floating_point():
+                yield str(name), value
+    elif isinstance(output, tuple | list):
+        for place, value in enumerate(output):
+            if isinstance(value, Tensor) and value.is_floating_point():
+                yield f"output {place}", value
+
+
+def read_tokens(output: Any, origins: Origins, sequence: TokenSequence) -> list[int] | None:
+    """Return the tokens of ``sequence`` that the head reads; None if they could not be followed.
+
+    A pooled output (one token, or a mean of some) counts before an output of all tokens.
+    """
+    everything: list[int] | None = None
+    pooled_unknown = False
+    for name, tensor in outputs_of(output):
+        if name in _BODIES and name != "last_hidden_state":
+            continue
+        origin = origins.get(tensor)
+        found = None if origin is None else _tokens(origin, tensor, sequence)
+        if found is None:
+            pooled_unknown |= tensor.dim() == 2
+        elif len(found) < sequence.size or tensor.dim() == 2:
+            return found
+        else:
+            everything = everything or found
+    return None if pooled_unknown else everything
+
+
+def _tokens(origin: Origin, tensor: Tensor, sequence: TokenSequence) -> list[int] | None:
+    rows = origin.rows(tensor.shape)
+    own = origin.sequence
+    if own.members is not None and sequence in own.ancestors:
+        chain, numbers = own, own.members
+        while chain.up is not None and chain.up is not sequence:
+            return None
+        return sorted({int(n) % sequence.size for n in numbers if 0 <= n < sequence.size})
+    if own is not sequence or rows is None or bool((rows < 0).any()):
+        return None
+    items = rows // sequence.size
+    first = rows[items == 0] if rows.numel() else rows
+    return sorted({int(n) for n in first.unique()})
