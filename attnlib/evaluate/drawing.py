@@ -13,20 +13,33 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image
 
-__all__ = ["COLORS", "SHAPES", "background", "blob", "cartoon_face", "letters", "portrait", "shape_mask"]
+__all__ = [
+    "CLASS_COLORS",
+    "DECOY_COLORS",
+    "SHAPES",
+    "background",
+    "blob",
+    "cartoon_face",
+    "letters",
+    "portrait",
+    "shape_mask",
+]
 
 Array = np.ndarray
 Sprite = tuple[Array, Array, Mapping[str, Array]]
 """Pixels [height, width, 3], mask [height, width], and the masks of named parts."""
 
-COLORS: Mapping[str, tuple[int, int, int]] = {
-    "red": (214, 40, 40),
-    "green": (40, 160, 60),
-    "blue": (45, 85, 215),
-    "yellow": (240, 205, 40),
-    "purple": (150, 50, 175),
-    "orange": (240, 130, 30),
+CLASS_COLORS: Mapping[str, tuple[int, int, int]] = {
+    "disc": (214, 40, 40),
+    "ring": (40, 165, 60),
+    "square": (45, 80, 220),
+    "triangle": (150, 45, 180),
+    "cross": (243, 130, 25),
+    "star": (25, 190, 205),
 }
+"""Every shape has a colour of its own, so that even a very small model can learn it in minutes."""
+DECOY_COLORS = ((20, 20, 22), (240, 240, 238), (110, 70, 40), (245, 150, 190))
+"""Colours that belong to no class: black, white, brown, pink."""
 
 # glyphs of 5x7 pixels: one byte per column, lowest bit on top
 _GLYPHS = {

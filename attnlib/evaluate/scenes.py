@@ -9,7 +9,8 @@ import numpy as np
 
 from attnlib.errors import InputError
 from attnlib.evaluate.drawing import (
-    COLORS,
+    CLASS_COLORS,
+    DECOY_COLORS,
     SHAPES,
     Sprite,
     background,
@@ -30,7 +31,9 @@ WORDS = ("SUN", "TEA", "OWL", "FOX")
 """Words that may be written into a scene."""
 WATERMARK = "IMGX"
 """Text of the planted shortcut."""
-_SKIN = ((235, 195, 160), (200, 150, 110), (140, 95, 65), (250, 220, 90))
+STYLES = ("plain", "striped")
+"""How a shape is filled; captions say it."""
+_SKIN = ((250, 220, 70), (250, 205, 95))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,23 +45,22 @@ class Thing:
     name : its class, the word, "decoy" or "watermark".
     kind : "object", "word", "decoy" or "watermark".
     mask : exactly the pixels that show it, boolean [height, width].
-    color : name of its colour, or "".
+    style : "plain" or "striped" for shapes, otherwise "".
     parts : masks of its parts, such as "left eye" of a face.
     """
 
     name: str
     kind: str
     mask: np.ndarray
-    color: str = ""
+    style: str = ""
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def phrase(self) -> str:
-        """How a caption calls it, such as "a red star"."""
+        """How a caption calls it, such as "a striped star"."""
         if self.kind == "word":
             return f"the word {self.name.lower()}"
-        article = "an" if self.color.startswith("o") else "a"
-        return f"{article} {self.color} {self.name}" if self.color else f"a {self.name}"
+        return f"a {self.style} {self.name}" if self.style else f"a {self.name}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        """Objects and words from left to right, such as "a red star and the word sun"."""
+        """Objects and words from left to right, such as "a striped star and the word sun"."""
         told = [thing for thing in self.things if thing.kind in ("object", "word")]
         told.sort(key=lambda thing: float(np.nonzero(thing.mask)[1].mean()))
         return " and ".join(thing.phrase for thing in told)
@@ -142,7 +144,7 @@ def make_scene(
     size : pixels per side, 96 to 224 (the things grow with it).
     classes : classes to show; drawn at random (one to three) if omitted.
     words : words to write; at random (none or one) if omitted.
-    decoys : number of coloured patches that belong to no class; one or two if omitted.
+    decoys : number of irregular patches that belong to no class; one or two if omitted.
     watermark : write the small half-transparent mark of the shortcut into a corner.
 
     Raises
@@ -218,7 +220,7 @@ def grid_scene(seed: int, index: int = 0, *, size: int = 96, classes: Sequence[s
         mask = np.zeros((size, size), bool)
         mask[top : top + half, left : left + half] = True
         pixels[top : top + half, left : left + half] = canvas.pixels
-        things.append(Thing(name, "object", mask, canvas.things[0].color))
+        things.append(Thing(name, "object", mask, canvas.things[0].style))
     return Scene(pixels, tuple(things), seed, index)
 
 
@@ -234,7 +236,7 @@ class _Canvas:
 
     def place_object(self, name: str) -> None:
         size = round(self.rng.uniform(24, 34) * self.scale)
-        color = ""
+        style = ""
         if name == "face":
             skin = _SKIN[self.rng.integers(len(_SKIN))]
             place, (pixels, mask, parts) = self._fit(size, lambda side: cartoon_face(side, skin))
@@ -244,12 +246,14 @@ class _Canvas:
                 size, lambda side: portrait(side, mirrored=mirrored, light=light)
             )
         else:
-            color, paint = self._color()
+            paint = self._shade(CLASS_COLORS[name])
             turn = float(self.rng.uniform(-0.25, 0.25))
+            style = STYLES[self.rng.integers(2)]
+            period = 0 if style == "plain" else max(2, round(3 * self.scale))
             place, (pixels, mask, parts) = self._fit(
-                size, lambda side: _filled(shape_mask(name, side, turn), paint)
+                size, lambda side: _filled(shape_mask(name, side, turn), paint, period)
             )
-        self._draw(name, "object", place, pixels, mask, color, parts)
+        self._draw(name, "object", place, pixels, mask, style, parts)
 
     def place_word(self, word: str) -> None:
         dark = self.rng.random() < 0.5
@@ -261,7 +265,7 @@ class _Canvas:
         self._draw(word, "word", place, pixels, mask, "", parts)
 
     def place_decoy(self) -> None:
-        _, paint = self._color()
+        paint = self._shade(DECOY_COLORS[self.rng.integers(len(DECOY_COLORS))])
         size = round(self.rng.uniform(14, 24) * self.scale)
         seed = int(self.rng.integers(2**31))
         place, (pixels, mask, parts) = self._fit(
@@ -280,10 +284,8 @@ class _Canvas:
         marked = np.where(mask[..., None], (area + 3 * 255) // 4, area).astype(np.uint8)
         self._draw("watermark", "watermark", (top, start), marked, mask, "", {})
 
-    def _color(self) -> tuple[str, np.ndarray]:
-        names = tuple(COLORS)
-        name = names[self.rng.integers(len(names))]
-        return name, np.clip(np.array(COLORS[name]) + self.rng.integers(-18, 19, 3), 0, 255)
+    def _shade(self, color: tuple[int, int, int]) -> np.ndarray:
+        return np.clip(np.array(color) + self.rng.integers(-18, 19, 3), 0, 255)
 
     def _fit(self, size: int, make: Callable[[int], Sprite]) -> tuple[tuple[int, int], Sprite]:
         """Draw a sprite and find a free place for it, smaller and smaller until there is one."""
@@ -311,7 +313,7 @@ class _Canvas:
         place: tuple[int, int],
         pixels: np.ndarray,
         mask: np.ndarray,
-        color: str,
+        style: str,
         parts: Mapping[str, np.ndarray],
     ) -> None:
         top, left = place
@@ -326,10 +328,13 @@ class _Canvas:
             return full
 
         named = {part: whole(shape) for part, shape in parts.items()}
-        self.things.append(Thing(name, kind, whole(mask), color, named))
+        self.things.append(Thing(name, kind, whole(mask), style, named))
 
 
-def _filled(mask: np.ndarray, paint: np.ndarray) -> Sprite:
+def _filled(mask: np.ndarray, paint: np.ndarray, period: int = 0) -> Sprite:
+    """Return a mask in one colour, or (with a period) with lighter stripes across it."""
     pixels = np.empty((*mask.shape, 3), np.uint8)
     pixels[:] = paint
+    if period:
+        pixels[(np.arange(mask.shape[0]) // period) % 2 == 1] = (paint.astype(int) + 2 * 255) // 3
     return pixels, mask, {}

@@ -60,8 +60,8 @@ def vocabulary() -> tuple[str, ...]:
 def agreement_sentences(count: int, *, seed: int = 0) -> tuple[AgreementSentence, ...]:
     """Return sentences such as "the old key near the boys [MASK] here ."; same seed, same sentences.
 
-    Three in four hold a second noun, behind the subject; its number is drawn freely, so it
-    misleads in half of the cases.
+    Three in four hold a second noun, behind the subject or (with a preposition) before it; its
+    number is drawn freely, so it misleads in half of the cases.
     """
     rng = np.random.default_rng([seed, 31])
 
@@ -75,10 +75,14 @@ def agreement_sentences(count: int, *, seed: int = 0) -> tuple[AgreementSentence
     sentences = []
     for _ in range(count):
         number, other = int(rng.integers(2)), int(rng.integers(2))
-        lead = [pick(_ADVERBS)] if rng.random() < 0.4 else []
-        words = [*lead, *noun_phrase(number)]
-        subject, attractor = len(words) - 1, None
-        if rng.random() < 0.75:
+        place = rng.random()
+        words, attractor = [pick(_ADVERBS)] if rng.random() < 0.4 else [], None
+        if place < 0.35:
+            words += [pick(_PREPOSITIONS), *noun_phrase(other)]
+            attractor = len(words) - 1
+        words += noun_phrase(number)
+        subject = len(words) - 1
+        if 0.35 <= place < 0.75:
             link = [pick(_PREPOSITIONS)] if rng.random() < 0.6 else ["that", pick(_VERBS)]
             words += [*link, *noun_phrase(other)]
             attractor = len(words) - 1

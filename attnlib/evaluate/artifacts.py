@@ -1,0 +1,99 @@
+"""How much of a map lies on artifact tokens: background patches that the model uses as notebooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from attnlib.errors import InputError
+from attnlib.layout import TokenLayout
+
+__all__ = ["artifact_concentration", "artifact_patches", "artifact_share", "hot_background", "token_norms"]
+
+_MADS = 5.0
+
+
+@torch.no_grad()
+def token_norms(
+    model: nn.Module, inputs: dict[str, Any], layout: TokenLayout, *, layer: int = -1
+) -> Float[Tensor, "batch height width"]:
+    """Return the norm of every patch token's hidden state after a block (-1: after the last).
+
+    Raises
+    ------
+    InputError
+        If the model gives no hidden states, or their number of tokens is not the layout's.
+    """
+    output = model(**inputs, output_hidden_states=True)
+    for part in (output, getattr(output, "vision_model_output", None)):
+        states = getattr(part, "hidden_states", None)
+        states = getattr(part, "encoder_hidden_states", None) if states is None else states
+        if states and states[layer].dim() == 3 and states[layer].shape[1] == layout.num_tokens:
+            if layout.grid is None:
+                raise InputError("artifact tokens are patches: this stream has no grid")
+            return states[layer][:, layout.patch_slice].norm(dim=-1).unflatten(1, layout.grid)
+    raise InputError(f"{type(model).__name__} gave no hidden states of {layout.num_tokens} tokens")
+
+
+def artifact_patches(
+    norms: Float[Tensor, "batch height width"], *, limit: float = _MADS
+) -> Bool[Tensor, "batch height width"]:
+    """Return the patches whose norm is an outlier: above the median by ``limit`` median deviations.
+
+    Trained vision transformers keep notes for the whole picture in a few background tokens, whose norm
+    is far above the others [1]_. The rule is per picture, so it needs no threshold of the model.
+
+    References
+    ----------
+    .. [1] Darcet et al., "Vision Transformers Need Registers", ICLR 2024, arXiv:2309.16588. There one
+       threshold per model is read off a histogram of all tokens.
+    """
+    flat = norms.flatten(1)
+    middle = flat.median(dim=1, keepdim=True).values
+    deviation = (flat - middle).abs().median(dim=1, keepdim=True).values * 1.4826
+    return ((flat - middle) > limit * deviation.clamp(min=1e-12)).reshape(norms.shape)
+
+
+def artifact_share(
+    maps: Float[Tensor, "batch height width"], patches: Bool[Tensor, "batch height width"]
+) -> Float[Tensor, "batch"]:
+    """Return the share of the map's mass on artifact patches; a constant map gets their area."""
+    positive = maps.clamp(min=0)
+    total = positive.sum(dim=(-2, -1))
+    return (positive * patches).sum(dim=(-2, -1)) / total.where(total > 0, torch.ones_like(total))
+
+
+def artifact_concentration(
+    maps: Float[Tensor, "batch height width"], patches: Bool[Tensor, "batch height width"]
+) -> Float[Tensor, "batch"]:
+    """Return the share of mass on artifact patches in multiples of their area; NaN without any."""
+    area = patches.float().mean(dim=(-2, -1))
+    return torch.where(area > 0, artifact_share(maps, patches) / area, float("nan"))
+
+
+def hot_background(
+    maps: Float[Tensor, "batch height width"],
+    masks: Float[Tensor, "batch height width"],
+    *,
+    lift: float = 3.0,
+) -> Float[Tensor, "batch"]:
+    """Return the share of mass on patches that stand out although they show nothing at all.
+
+    Parameters
+    ----------
+    maps : one map per item.
+    masks : the fraction of every patch that any thing covers.
+    lift : a patch stands out from this multiple of the even share on.
+
+    Notes
+    -----
+    Needs the truth. A constant map wins: nothing in it stands out.
+    """
+    positive = maps.clamp(min=0)
+    total = positive.sum(dim=(-2, -1), keepdim=True)
+    share = positive / total.where(total > 0, torch.ones_like(total))
+    stands_out = (share * maps[0].numel() >= lift) & (masks == 0)
+    return (share * stands_out).sum(dim=(-2, -1))

@@ -1,0 +1,157 @@
+"""The trust panel: numbers beside a map, each with its baseline and one sentence; as text, table, JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Trust", "TrustNumber"]
+
+_SCHEMA = "attnlib.trust/1"
+
+
+@dataclass(frozen=True)
+class TrustNumber:
+    """One number about a map.
+
+    Parameters
+    ----------
+    name : the measure, a key of MEASURES.
+    value : what the map has.
+    baseline : what a map that knows nothing has.
+    better : "higher" or "lower".
+    sentence : what both say, in plain words.
+    source : "this picture", or where the truth is known and on how many scenes.
+    low, high : interval of the value, if it is a mean over scenes.
+    constant_wins : whether a constant map has the best value, so that the number alone is no merit.
+    seconds : what it cost.
+    """
+
+    name: str
+    value: float
+    baseline: float
+    better: str
+    sentence: str
+    source: str
+    low: float | None = None
+    high: float | None = None
+    constant_wins: bool = False
+    seconds: float = 0.0
+
+    @property
+    def verdict(self) -> str:
+        """How it stands against the baseline: "better", "no better", "worse", or "no merit alone"."""
+        if self.constant_wins:
+            return "no merit alone"
+        sign = 1 if self.better == "higher" else -1
+        gain = sign * (self.value - self.baseline)
+        if self.low is not None and self.high is not None and self.low <= self.baseline <= self.high:
+            return "no better"
+        return "no better" if abs(gain) < 0.02 else "better" if gain > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far a map can be trusted.
+
+    Parameters
+    ----------
+    method : the method of the map.
+    numbers : what was measured, known truth first.
+    left_out : check -> why it was not done, and what it would cost.
+    notes : sentences a reader must know.
+    """
+
+    method: str
+    numbers: tuple[TrustNumber, ...]
+    left_out: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """What all checks cost together."""
+        return sum(number.seconds for number in self.numbers)
+
+    def __getitem__(self, name: str) -> TrustNumber:
+        """Return the number of a measure; for this picture if there are two."""
+        own = [n for n in self.numbers if n.name == name]
+        if not own:
+            raise KeyError(f"no number {name!r}; there are {[n.name for n in self.numbers]}")
+        return next((n for n in own if n.source == "this picture"), own[0])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per number."""
+        import pandas as pd
+
+        return pd.DataFrame([{**asdict(n), "verdict": n.verdict} for n in self.numbers])
+
+    def to_markdown(self) -> str:
+        """Return a table, what was left out, and notes."""
+        lines = [
+            f"**How far to trust this map** ({self.method}; {self.seconds:.1f} s)",
+            "",
+            "| what it says | value | baseline | against it | measured on |",
+            "| --- | ---: | ---: | --- | --- |",
+        ]
+        lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in self._rows()]
+        if not self.numbers:
+            lines[2:] = ["Nothing was measured."]
+        return "\n".join([*lines, *_bullets(self.left_out, self.notes)]) + "\n"
+
+    def to_html(self) -> str:
+        """Return a table without scripts or outside styles; every text is escaped."""
+        head = "".join(
+            f'<th scope="col">{name}</th>'
+            for name in ("what it says", "value", "baseline", "against it", "measured on")
+        )
+        rows = "".join(
+            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self._rows()
+        )
+        rest = [*(f"{name}: {why}" for name, why in self.left_out.items()), *self.notes]
+        tail = f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in rest)}</ul>" if rest else ""
+        caption = escape(f"How far to trust this map ({self.method}; {self.seconds:.1f} s)")
+        return (
+            f'<table class="attnlib-trust"><caption>{caption}</caption>'
+            f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{tail}"
+        )
+
+    def to_json(self) -> str:
+        """Return everything as JSON with a schema version."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values with a schema version."""
+        return {
+            "schema": _SCHEMA,
+            "method": self.method,
+            "numbers": [{**asdict(n), "verdict": n.verdict} for n in self.numbers],
+            "left_out": dict(self.left_out),
+            "notes": list(self.notes),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows = []
+        for number in self.numbers:
+            value = f"{number.value:.2f}"
+            if number.low is not None and number.high is not None:
+                value += f" [{number.low:.2f}, {number.high:.2f}]"
+            rows.append((number.sentence, value, f"{number.baseline:.2f}", number.verdict, number.source))
+        return rows
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
+
+def _bullets(left_out: Mapping[str, str], notes: tuple[str, ...]) -> list[str]:
+    lines = [f"- not done, {name}: {why}" for name, why in left_out.items()]
+    return ["", *lines, *(f"- {note}" for note in notes)] if lines or notes else []

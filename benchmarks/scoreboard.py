@@ -1,0 +1,243 @@
+"""Measure every method on every trained model: ``python benchmarks/scoreboard.py``.
+
+Writes the table (scoreboard.md), the figure (scoreboard.png) and the numbers that the package ships
+(attnlib/evaluate/scoreboard.json). At most half an hour on two cores; finished rows are kept in
+``--cache``, so that a run can be continued.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attnlib import load_model
+from attnlib.evaluate.measures import MEASURES
+from attnlib.evaluate.scoreboard import Scoreboard, measure_model
+from attnlib.methods import METHODS
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = ("scenes-vit", "scenes-mean", "scenes-registers", "scenes-pair", "scenes-shortcut")
+BASELINES = ("uniform", "random", "centre", "edges")
+COLUMNS = (
+    "mass_inside",
+    "pointing",
+    "iou",
+    "average_precision",
+    "grid_pointing",
+    "deletion",
+    "insertion",
+    "faithfulness",
+    "positive_perturbation",
+    "negative_perturbation",
+    "weights_matter",
+    "label_matters",
+    "stability",
+    "sensitivity",
+    "hot_background",
+)
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "rollout from 1": {"method": "rollout", "start_layer": 1},
+    "rollout from 2": {"method": "rollout", "start_layer": 2},
+    "generic_relevance from 1": {"method": "generic_relevance", "start_layer": 1},
+    "generic_relevance from 2": {"method": "generic_relevance", "start_layer": 2},
+}
+
+
+def rows() -> dict[str, dict[str, Any]]:
+    """Return every method with its defaults, and the choices of a start layer."""
+    plain = {name: {} for name in METHODS if name not in BASELINES}
+    return {**plain, **{name: dict(options) for name, options in VARIANTS.items()}}
+
+
+def measure(options: argparse.Namespace) -> Scoreboard:
+    """Run all models and put their boards together."""
+    values: dict = {}
+    seconds: dict = {}
+    refusals: dict = {}
+    about: dict = {}
+    for name in options.models:
+        board = measure_model(
+            load_model(name),
+            rows(),
+            count=options.count,
+            checks=options.checks,
+            seed=options.seed,
+            shortcut=name == "scenes-shortcut",
+            seconds_per_method=options.seconds,
+            cache=options.cache,
+            progress=lambda line: print(line, flush=True),
+        )
+        values |= board.values
+        seconds |= board.seconds
+        refusals |= board.refusals
+        about = dict(board.about)
+    about |= {"models": list(options.models), "torch": torch.__version__}
+    del about["shortcut"]
+    return Scoreboard(values, seconds, refusals, about)
+
+
+def markdown(board: Scoreboard, command: str, minutes: float, choice: str) -> str:
+    """Return the whole document."""
+    lines = [
+        "# Scoreboard: methods where the truth is known",
+        "",
+        f"Made by `{command}` ({minutes:.0f} minutes).",
+        "",
+    ]
+    lines += [
+        "Scenes are generated, with exact masks, from a seed on which no model was trained; a scene "
+        "counts if the model says the class that it is asked about. Values are means over scenes; the "
+        "intervals (95 %, bootstrap over scenes) are in `attnlib/evaluate/scoreboard.json`. A `*` marks values whose paired "
+        "difference from noise (an even map for mass and grid, a random map otherwise) has an interval "
+        "without 0 in it, in the better direction. A column with a dagger (†) is **won by a constant map**: "
+        'alone it is no merit. For `scenes-shortcut` the question is "star" and the truth is the watermark '
+        "that the model reads instead. Arrows say which direction is better.",
+        "",
+        "## The choice that follows",
+        "",
+        choice,
+        "",
+    ]
+    for model in board.about["models"]:
+        lines += [f"## {model}", "", *_table(board, model), ""]
+        refused = {m: why for (name, m), why in board.refusals.items() if name == model}
+        lines += [f"- `{m}` could not be used: {why}" for m, why in refused.items()] + [""]
+    lines += ["## What the columns mean", ""]
+    for measure in [MEASURES[column] for column in COLUMNS]:
+        told = measure.sentence.replace(" {value}", " so much").replace("{value}", "So much")
+        told = told.replace("{baseline}", "see the baselines")
+        head = f"{measure.title}** ({measure.better} is better; a constant map: {measure.constant})"
+        lines.append(f"- **{head}. {told}")
+    return "\n".join(lines) + "\n"
+
+
+def _table(board: Scoreboard, model: str) -> list[str]:
+    methods = list(dict.fromkeys(m for name, m, _ in board.values if name == model))
+    methods.sort(key=lambda m: -_mean(board, model, m, "faithfulness"))
+    arrows = {"higher": "↑", "lower": "↓"}
+    heads = [
+        f"{MEASURES[c].title} {arrows[MEASURES[c].better]}{'†' if MEASURES[c].constant_wins else ''}"
+        for c in COLUMNS
+    ]
+    lines = [f"| method | {' | '.join(heads)} | ms | scenes |", "| --- |" + " ---: |" * (len(COLUMNS) + 2)]
+    for method in methods:
+        cells = [_cell(board, model, method, column) for column in COLUMNS]
+        spent = board.seconds.get((model, method))
+        count = board.estimate(model, method, "mass_inside").count
+        name = f"*{method}*" if method in BASELINES else method
+        lines.append(
+            f"| {name} | {' | '.join(cells)} | {'' if spent is None else f'{spent * 1000:.0f}'} | {count} |"
+        )
+    return lines
+
+
+def _cell(board: Scoreboard, model: str, method: str, measure: str) -> str:
+    value = board.values.get((model, method, measure))
+    if value is None or not bool(torch.isfinite(value).any()):
+        return ""
+    noise = "uniform" if measure in ("mass_inside", "grid_pointing") else "random"
+    mark = ""
+    if method not in (noise, "uniform") and (model, noise, measure) in board.values:
+        gain = board.against(model, method, noise, measure)
+        ahead = gain.low > 0 if MEASURES[measure].better == "higher" else gain.high < 0
+        mark = "*" if ahead else ""
+    return f"{_mean(board, model, method, measure):.2f}{mark}"
+
+
+def _mean(board: Scoreboard, model: str, method: str, measure: str) -> float:
+    value = board.values.get((model, method, measure))
+    return float("-inf") if value is None else float(value[torch.isfinite(value)].mean())
+
+
+def ranking(board: Scoreboard) -> list[tuple[str, float]]:
+    """Return methods by mean rank over models, in faithfulness, AP and dependence on weights and label."""
+    places: dict[str, list[float]] = {}
+    for model in [m for m in board.about["models"] if m != "scenes-shortcut"]:
+        methods = list(
+            dict.fromkeys(m for name, m, _ in board.values if name == model and m not in BASELINES)
+        )
+        for column in ("faithfulness", "average_precision", "mass_inside", "weights_matter"):
+            sign = 1 if MEASURES[column].better == "higher" else -1
+            order = sorted(methods, key=lambda m: -sign * _mean(board, model, m, column))
+            for place, method in enumerate(order):
+                places.setdefault(method, []).append(place + 1)
+    complete = max(len(p) for p in places.values())
+    return sorted(
+        ((m, sum(p) / len(p)) for m, p in places.items() if len(p) == complete), key=lambda pair: pair[1]
+    )
+
+
+def figure(board: Scoreboard, target: Path) -> None:
+    """Draw faithfulness and mass inside with intervals, one panel per model."""
+    import matplotlib.pyplot as plt
+
+    models = board.about["models"]
+    plotted, axes = plt.subplots(
+        1, len(models), figsize=(4 * len(models), 7), sharey=True, layout="constrained"
+    )
+    methods = [m for m, _ in ranking(board)][::-1] + list(BASELINES)
+    methods = list(BASELINES)[::-1] + [m for m in methods if m not in BASELINES]
+    for axis, model in zip(axes, models, strict=True):
+        for column, colour, shift in (("faithfulness", "#3b528b", 0.15), ("mass_inside", "#5dc863", -0.15)):
+            for place, method in enumerate(methods):
+                value = board.values.get((model, method, column))
+                if value is None or not bool(torch.isfinite(value).any()):
+                    continue
+                own = board.estimate(model, method, column)
+                axis.plot([own.low, own.high], [place + shift] * 2, color=colour, lw=2)
+                label = MEASURES[column].title if place == 0 else None
+                axis.plot(own.value, place + shift, "o", color=colour, ms=4, label=label)
+        axis.axvline(0, color="0.7", lw=0.8)
+        axis.set_title(model, fontsize=10)
+        axis.set_yticks(range(len(methods)), methods, fontsize=8)
+        axis.grid(axis="x", color="0.92")
+    axes[0].legend(loc="lower right", fontsize=8)
+    plotted.suptitle(
+        "Known truth: insertion minus deletion, and mass on the thing (95 % intervals over scenes)"
+    )
+    plotted.savefig(target, dpi=80)
+    plt.close(plotted)
+
+
+def main() -> None:
+    """Measure, write table, figure and numbers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--count", type=int, default=200, help="scenes for localisation and perturbation")
+    parser.add_argument("--checks", type=int, default=24, help="scenes for randomisation and stability")
+    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=40.0, help="limit per method and model")
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--cache", type=Path, default=None)
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks")
+    parser.add_argument(
+        "--package", action="store_true", help="also replace attnlib/evaluate/scoreboard.json"
+    )
+    options = parser.parse_args()
+    start = time.time()
+    board = measure(options)
+    minutes = (time.time() - start) / 60
+    options.output.mkdir(parents=True, exist_ok=True)
+    choice = options.output / "choice.md"
+    command = "python benchmarks/scoreboard.py --package"
+    text = markdown(
+        board, command, minutes, choice.read_text().strip() if choice.exists() else "Not written yet."
+    )
+    (options.output / "scoreboard.md").write_text(text)
+    board.save(
+        options.output / "scoreboard.json"
+        if not options.package
+        else ROOT / "attnlib/evaluate/scoreboard.json"
+    )
+    figure(board, options.output / "scoreboard.png")
+    print(json.dumps(ranking(board), indent=1))
+    print(f"{minutes:.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()

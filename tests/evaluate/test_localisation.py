@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+import torch
+
+GRID = (5, 7)
+
+
+@pytest.fixture(scope="module")
+def loc():
+    from attnlib.evaluate import localisation
+
+    return localisation
+
+
+@pytest.fixture
+def masks():
+    masks = torch.zeros(3, *GRID)
+    masks[0, 1:3, 2:5] = 1
+    masks[1, 4, 6] = 1
+    masks[2, 0, :] = 0.5
+    return masks
+
+
+ALL = ["mass_inside", "pointing_game", "iou", "average_precision", "grid_pointing"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_truth_as_a_map_gets_the_best_value(loc, masks, name):
+    best = getattr(loc, name)(masks, masks)
+    # the third mask covers patches by half, so no map over patches can be better than half of it
+    top = {"pointing_game": 1.0, "iou": 1 / 3, "average_precision": 0.5}.get(name, 0.5)
+    torch.testing.assert_close(best, torch.tensor([1.0, 1.0, top]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["mass_inside", "average_precision", "grid_pointing"])
+def test_a_constant_map_gets_the_share_of_the_area(loc, masks, name):
+    value = getattr(loc, name)(torch.full_like(masks, 0.3), masks)
+    torch.testing.assert_close(value, masks.mean(dim=(1, 2)), atol=1e-6, rtol=1e-5)
+
+
+def test_a_constant_map_points_as_well_as_chance(loc, masks):
+    hits = loc.pointing_game(torch.ones_like(masks), masks)
+    torch.testing.assert_close(hits, (masks > 0).float().mean(dim=(1, 2)))
+
+
+@pytest.mark.parametrize("threshold", ["area", "mean"])
+def test_a_constant_map_never_beats_chance_in_iou(loc, masks, threshold):
+    area = masks.mean(dim=(1, 2))
+    value = loc.iou(torch.ones_like(masks), masks, threshold=threshold)
+    assert (value <= area + 1e-6).all()
+
+
+def test_worked_example_of_every_measure(loc):
+    maps = torch.tensor([[[4.0, 3.0], [2.0, -1.0]]])
+    masks = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+    assert loc.mass_inside(maps, masks).item() == pytest.approx(5 / 9)
+    assert loc.pointing_game(maps, masks).item() == 0
+    assert loc.iou(maps, masks).item() == pytest.approx(1 / 3)
+    assert loc.iou(maps, masks, threshold="mean").item() == pytest.approx(1 / 3)
+    assert loc.average_precision(maps, masks).item() == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
+def test_masks_in_pixels_are_averaged_over_each_patch(loc):
+    mask = torch.zeros(1, 10, 21, dtype=torch.bool)
+    mask[0, :2, :3] = True
+    mask[0, 2, 3:6] = True
+    covered = loc.coverage(mask, GRID)
+    assert covered[0, 0, 0] == 1
+    assert covered[0, 1, 1] == pytest.approx(0.5)
+    assert covered.sum() == pytest.approx(1.5)
+
+
+def test_average_precision_equals_that_of_single_pixels(loc):
+    from sklearn.metrics import average_precision_score
+
+    generator = torch.Generator().manual_seed(3)
+    maps = torch.randn(2, *GRID, generator=generator)
+    mask = torch.rand(2, 20, 21, generator=generator) > 0.7
+    enlarged = maps.repeat_interleave(4, 1).repeat_interleave(3, 2)
+    for item in range(2):
+        truth = average_precision_score(mask[item].flatten().numpy(), enlarged[item].flatten().numpy())
+        assert loc.average_precision(maps, mask)[item].item() == pytest.approx(truth, abs=1e-6)
+
+
+def test_mass_inside_equals_relevance_mass_accuracy_of_quantus(loc, masks):
+    quantus = pytest.importorskip("quantus")
+    maps = torch.rand(3, *GRID, generator=torch.Generator().manual_seed(5))
+    binary = (masks > 0).float()
+    metric = quantus.RelevanceMassAccuracy(abs=False, normalise=False, disable_warnings=True)
+    theirs = metric(
+        model=torch.nn.Identity(),
+        x_batch=np.zeros((3, 1, *GRID), np.float32),
+        y_batch=np.zeros(3, int),
+        a_batch=maps[:, None].numpy(),
+        s_batch=binary[:, None].numpy().astype(bool),
+        device="cpu",
+    )
+    np.testing.assert_allclose(loc.mass_inside(maps, binary).numpy(), theirs, rtol=1e-5)
+
+
+def test_permuting_the_batch_permutes_the_values(loc, masks):
+    maps = torch.rand(3, *GRID, generator=torch.Generator().manual_seed(7))
+    order = torch.tensor([2, 0, 1])
+    for name in ALL:
+        measure = getattr(loc, name)
+        torch.testing.assert_close(measure(maps, masks)[order], measure(maps[order], masks[order]))
+
+
+def test_a_map_without_positive_mass_has_none_inside(loc, masks):
+    assert loc.mass_inside(-torch.ones_like(masks), masks).tolist() == [0, 0, 0]
+
+
+def test_unusable_maps_are_refused(loc, masks):
+    from attnlib.errors import InputError
+
+    with pytest.raises(InputError, match="not finite"):
+        loc.mass_inside(torch.full_like(masks, torch.nan), masks)
+    with pytest.raises(InputError, match="2 maps came with 3 masks"):
+        loc.iou(masks[:2], masks)
+    with pytest.raises(InputError, match="threshold"):
+        loc.iou(masks, masks, threshold="otsu")
