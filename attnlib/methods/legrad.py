@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,7 +14,45 @@ from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 from attnlib.record import LayerAttention
 
-__all__ = ["legrad"]
+__all__ = ["layer_scores", "legrad"]
+
+
+def layer_scores(
+    score: Callable[[Tensor], Tensor], *, stream: str = "vision"
+) -> Callable[[Any], Mapping[str, Sequence[Tensor]]]:
+    """Return a target for ``capture`` that gives every layer its own score.
+
+    Parameters
+    ----------
+    score : tokens after a layer, [batch, token, dim] -> one score per item; usually the model's own head,
+        such as ``lambda tokens: model.classifier(model.norm(tokens[:, 0]))[:, label]``.
+    stream : whose layers are meant.
+
+    Returns
+    -------
+    A function of the model's output. The model must return its hidden states: add
+    ``output_hidden_states=True`` to the inputs.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> target = layer_scores(lambda tokens: tokens.sum(dim=(1, 2)))
+    >>> states = (torch.zeros(1, 2, 3), torch.ones(1, 2, 3))
+    >>> target(SimpleNamespace(hidden_states=states))
+    {'vision': [tensor([6.])]}
+    """
+
+    def target(output: Any) -> Mapping[str, Sequence[Tensor]]:
+        states = getattr(output, "hidden_states", None)
+        if states is None:
+            states = getattr(getattr(output, f"{stream}_model_output", None), "hidden_states", None)
+        if not states:
+            raise InputError(
+                "the model returned no hidden states: add output_hidden_states=True to the inputs of capture"
+            )
+        return {stream: [score(one) for one in states[1:]]}
+
+    return target
 
 
 @method(
