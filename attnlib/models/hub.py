@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from attnlib.errors import ModelError
+from attnlib.errors import AttnlibError, ModelError
 from attnlib.models.inputs import (
     CaptionPreparer,
     PairPreparer,
@@ -80,7 +80,9 @@ def load_from_transformers(
             kind, notes = _head_class(transformers, config, trust_remote_code)
             options = {"use_safetensors": True, "dtype": dtype or "auto", "output_loading_info": True}
             model, info = kind.from_pretrained(source, config=config, **options, **given)
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+    except AttnlibError:
+        raise
+    except Exception as error:  # libraries raise many kinds for a broken file or a missing network
         raise ModelError(_explain(error, source)) from error
     notes += _check_weights(info, name)
     processors = _processors(transformers, source, model, given)

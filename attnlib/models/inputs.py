@@ -197,10 +197,12 @@ class UnknownPreparer:
 
 def _interpolates(model: nn.Module) -> tuple[bool, bool]:
     """Return whether the model takes any size of picture by itself, and whether it does on request."""
-    on_request = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
-    interpolating = any(hasattr(module, "interpolate_pos_encoding") for module in model.modules())
+    word = "interpolate_pos_encoding"
+    on_request = word in inspect.signature(model.forward).parameters
+    switched = any(word in inspect.signature(module.forward).parameters for module in model.modules())
+    interpolating = any(hasattr(module, word) for module in model.modules())
     tables = any("pos" in name.rpartition(".")[2] or "position" in name for name in model.state_dict())
-    return (interpolating and not on_request) or not tables, on_request
+    return (interpolating and not switched) or not tables, on_request
 
 
 def _patch_processor(processor: Any, model: nn.Module) -> PatchProcessor | None:

@@ -1,4 +1,4 @@
-"""The layout of a default input: found by running the model once on a grey picture."""
+"""The layout of a default input: found by running the picture part of a model once, on grey."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ from torch import nn
 
 from attnlib.errors import AttnlibError
 from attnlib.layout import TokenLayout
-from attnlib.layout.rules import vision_layout
+from attnlib.layout.rules import prefix_names
 from attnlib.models.loaded import Preparer
 
 __all__ = ["default_layout"]
 
 
 def default_layout(model: nn.Module, preparer: Preparer) -> TokenLayout | None:
-    """Return the layout of a square picture of the default size; None where shapes do not tell."""
+    """Return the layout of a square picture of the default size.
+
+    Which tokens the head reads is left open: a capture finds that out by gradient.
+
+    Returns
+    -------
+    The layout, or None where the shapes do not tell: no single grid of patches, or more tokens than
+    the model has learned prefixes.
+    """
     config: Any = getattr(model, "config", None)
     config = getattr(config, "vision_config", None) or getattr(config, "encoder", None) or config
-    size = getattr(config, "image_size", None)
-    if not isinstance(size, int) or getattr(config, "patch_size", None) is None:
+    size, patch = getattr(config, "image_size", None), getattr(config, "patch_size", None)
+    if not isinstance(size, int) or not isinstance(patch, int):
         return None
     part = _vision_part(model)
     try:
@@ -30,14 +38,16 @@ def default_layout(model: nn.Module, preparer: Preparer) -> TokenLayout | None:
     except AttnlibError:
         values = torch.zeros(1, int(getattr(config, "num_channels", 3)), size, size)
     try:
-        dtype = next(p.dtype for p in part.parameters() if p.is_floating_point())
+        first = next(p for p in part.parameters() if p.is_floating_point())
         with torch.no_grad():
-            tokens = part(pixel_values=values.to(dtype)).last_hidden_state
-        if tokens.dim() != 3:
-            return None
-        return vision_layout(config, (values.shape[-2], values.shape[-1]), tokens.shape[1])
-    except (AttnlibError, AttributeError, TypeError, ValueError, RuntimeError, IndexError):
+            tokens = part(pixel_values=values.to(first)).last_hidden_state
+    except (AttributeError, TypeError, ValueError, RuntimeError, IndexError, StopIteration):
         return None
+    grid = (values.shape[-2] // patch, values.shape[-1] // patch)
+    names = prefix_names([(name, list(p.shape)) for name, p in part.named_parameters()], config)
+    if tokens.dim() != 3 or tokens.shape[1] != len(names) + grid[0] * grid[1]:
+        return None
+    return TokenLayout(grid, patch, names, None)
 
 
 def _vision_part(model: nn.Module) -> nn.Module:

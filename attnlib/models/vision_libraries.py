@@ -105,7 +105,8 @@ def load_from_timm(name: str, *, dtype: torch.dtype | None = None) -> LoadedMode
     flexible = bool(getattr(model, "dynamic_img_size", False)) and patch is not None and patch[0] == patch[1]
     patches = None
     if flexible and patch is not None:
-        patches = PatchProcessor(int(patch[0]), config["input_size"][-1], config["mean"], config["std"])
+        mean, std = tuple(config["mean"]), tuple(config["std"])
+        patches = PatchProcessor(int(patch[0]), int(config["input_size"][-1]), mean, std)
     shown = folder.name if folder.is_dir() else name
     licence = str(getattr(model, "pretrained_cfg", {}).get("license") or "not stated")
     card = ModelCard(f"timm:{shown}", f"a model of timm ({type(model).__name__})", "timm", licence, "timm")
