@@ -29,8 +29,8 @@ _MOVES = frozenset(
     (
         "alpha_dropout", "chunk", "clone", "concat", "contiguous", "detach", "double", "dropout", "expand",
         "feature_dropout", "flatten", "float", "gather", "get", "getitem", "index_select", "movedim",
-        "narrow", "permute", "requires_grad", "reshape", "select", "split", "squeeze", "stack", "swapaxes", "to",
-        "transpose", "type", "type_as", "unbind", "unflatten", "unsqueeze", "view", "view_as", "cat",
+        "narrow", "permute", "requires_grad", "reshape", "select", "split", "squeeze", "stack", "swapaxes",
+        "to", "transpose", "type", "type_as", "unbind", "unflatten", "unsqueeze", "view", "view_as", "cat",
     )
 )  # fmt: skip
 _PASS = frozenset(("layer_norm", "rms_norm", "softmax", "relu", *ELEMENTWISE))
