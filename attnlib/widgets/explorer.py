@@ -40,7 +40,7 @@ class Explorer(widgets.VBox):
         self.menu = Menu(self.state, self._guard)
         self.worker = Worker(self._progress, self._ended)
         self.viewer: LiveViewer | None = None
-        self.chart = BarChart()
+        self.chart = BarChart(layout={"width": "100%"})
         self.problem = widgets.HTML()
         self.bar = widgets.IntProgress(0, 0, 1, layout={"width": "220px", "visibility": "hidden"})
         self.step = widgets.HTML()
@@ -48,14 +48,13 @@ class Explorer(widgets.VBox):
         self.place = widgets.VBox()
         self.downloads = self._downloads()
         first, second = self.menu.boxes()
-        charts = widgets.VBox([self.menu.measure, self.chart])
-        parts = widgets.Accordion(
-            [self.text, self.table, charts, self.downloads],
-            titles=("What the map says", "Parts of the picture", "Layers and heads", "Take it away"),
-            selected_index=0,
-        )
+        charts = widgets.VBox([self.menu.measure, self.chart], layout={"width": "100%"})
+        names = ("What the map says", "Parts of the picture", "Layers and heads", "Take it away")
+        panels = widgets.Stack([self.text, self.table, charts, self.downloads], selected_index=0)
+        chooser = widgets.ToggleButtons(options=[(name, n) for n, name in enumerate(names)])
+        widgets.jslink((chooser, "index"), (panels, "selected_index"))
         status = widgets.HBox([self.bar, self.step])
-        super().__init__([first, status, self.problem, self.said, second, self.place, parts])
+        super().__init__([first, status, self.problem, self.said, second, self.place, chooser, panels])
         self.state.observe(self._guard(self._follow))
         self.menu.run.on_click(self._guard(lambda _: self.refresh()))
         self.menu.cancel.on_click(lambda _: self.worker.cancel())  # never waits for the work it stops

@@ -3,7 +3,7 @@
 What a page without a kernel holds: every layer and head for the named rows (the tokens the head reads
 and the class token) in float32, and any patch as the query for head-averaged rows, in the best form
 that fits a budget: float16, then bytes, then keys pooled, then layers thinned. What was given up is
-named in the source's ``notes``.
+named in the source's ``query_notes``.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ def put_image_source(
         "layers": described,
         "pool": form.pool,
         "query_precision": PRECISION[form.dtype],
-        "notes": [*form.words(len(layers)), *record.provenance.notes],
+        "query_notes": list(form.words(len(layers))),
+        "notes": list(record.provenance.notes),
         "maps": [_put_relevance(blob, k, r, item, main) for k, r in (relevances or {}).items()],
         "regions": [] if regions is None else region_parts(blob, regions, picture, main, window),
     }
@@ -290,9 +291,19 @@ def _put_relevance(
         "query": relevance.query,
         "values": blob.put(positive.cpu().numpy().reshape(1, -1)),
         "raw": blob.put(heat.cpu().numpy().reshape(1, -1)),
-        "prefix": float(relevance.prefix_share()[item]),
+        "prefix": _prefix_share(relevance, item),
         "notes": notes,
     }
+
+
+def _prefix_share(relevance: Relevance, item: int) -> float:
+    """Return the share of mass outside the patches, without what the method starts from."""
+    scores = relevance.scores[item].detach()
+    if relevance.identity is not None:
+        scores = scores - relevance.identity[item]
+    positive = scores.clamp(min=0)
+    total = float(positive.sum())
+    return 1 - float(positive[relevance.layout.patch_slice].sum()) / total if total > 0 else 0.0
 
 
 def _seen(record: AttentionRecord, layer: LayerAttention, main: TokenLayout, item: int) -> np.ndarray | None:

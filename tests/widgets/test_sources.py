@@ -75,7 +75,7 @@ def test_thinned_layers_keep_the_last_one(scene, monkeypatch):
     monkeypatch.setattr(image_source, "choose_form", lambda *_: image_source.QueryForm("u8", 2, 2))
     spec, _ = described(scene)
     assert [layer["queries"] is not None for layer in spec["layers"]] == [True, False, True]
-    assert any("every second layer" in note for note in spec["notes"])
+    assert any("every second layer" in note for note in spec["query_notes"])
 
 
 def test_padding_is_left_out_of_rows_and_counted(scene, read):

@@ -37,6 +37,8 @@ function dressed(figure, element) {
 async function render({ model, el }) {
   const area = document.createElement("div");
   area.className = "attnlib-chart";
+  el.style.width = "100%";
+  area.style.width = "min(900px, 100%)";
   area.style.color = "var(--jp-ui-font-color1, inherit)";
   const words = document.createElement("p");
   words.setAttribute("role", "status");

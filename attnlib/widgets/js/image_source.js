@@ -139,7 +139,7 @@ class ImageSource {
   given(place) {
     const one = this.spec.maps[place];
     return this.finish(this.maps[place].row(0), { grid: this.grid, prefix: one.prefix, precision: "exact",
-      label: `${one.name} (${one.method}), query: ${one.query}`, notes: one.notes,
+      label: `${one.name}${one.method === one.name ? "" : ` (${one.method})`}, query: ${one.query}`, notes: one.notes,
       raw: this.raw[place].row(0) });
   }
 

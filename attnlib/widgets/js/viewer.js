@@ -26,10 +26,10 @@ class Viewer {
 
   async start() {
     this.linkKernel();
+    this.follow(); // before the first wait: a change that comes meanwhile must not be lost
     await Promise.all(this.sources.map((source) => source.open()));
     this.photos = await Promise.all(this.page.sources.map((spec) => this.photo(spec)));
     this.build();
-    this.follow();
     this.draw();
     for (const source of this.sources) source.openRest(() => this.schedule());
   }
@@ -84,22 +84,22 @@ class Viewer {
       const next = this.model.get("state");
       if (JSON.stringify(next) === this.sent) return;
       Object.assign(this.state, structuredClone(next));
+      if (!this.box) return;
       this.syncControls();
       this.draw();
     };
     this.onDocument = () => this.renew();
     this.model.on("change:state", this.onState);
     this.model.on("change:document", this.onDocument);
-    this.onTheme = new MutationObserver(() => this.theme());
+    this.onTheme = new MutationObserver(() => { if (this.box) this.theme(); });
     this.onTheme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   }
 
   /** A new document (another picture or model): everything is read again. */
   async renew() {
-    const fresh = new Viewer(this.model, this.root);
     this.stop();
-    await fresh.start();
-    this.successor = fresh;
+    this.successor = new Viewer(this.model, this.root);
+    await this.successor.start();
   }
 
   stop() {
@@ -244,7 +244,8 @@ class Viewer {
     if (!text) {
       showRegions(this.regions, maps.map((map, n) => ({ title: "AB"[n], rows: sources[n].shares(map) })));
     } else this.regions.hidden = true;
-    const notes = [...new Set(maps.flatMap((map, n) => [...map.notes, ...sources[n].spec.notes]))];
+    const notes = [...new Set(maps.flatMap((map, n) => [...map.notes, ...sources[n].spec.notes,
+      ...(sources[n].ask ? [] : sources[n].spec.query_notes ?? [])]))];
     if (notes.join() !== this.noteKey) {
       this.notes.replaceChildren(...notes.map((words) => make("li", { textContent: words })));
     }

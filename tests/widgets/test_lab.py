@@ -1,0 +1,152 @@
+"""One real JupyterLab: fragment, live viewer and explorer, driven by keyboard; nothing leaves the machine."""
+
+import io
+import re
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+SCENE = """
+import numpy as np, torch
+from attnlib import AttentionRecord, TokenLayout
+from attnlib.picture import Picture
+from attnlib.widgets import viewer
+generator = torch.Generator().manual_seed(11)
+weights = [torch.softmax(3 * torch.randn(1, 2, 36, 36, generator=generator), dim=-1) for _ in range(3)]
+record = AttentionRecord.from_weights(weights, layout=TokenLayout((5, 7), 13, ("class",), readout=(0,)))
+picture = Picture(np.random.default_rng(5).integers(0, 255, (65, 91, 3), dtype=np.uint8), "noise.png")
+"""
+
+
+def write(folder, name, *cells, metadata=None):
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    nbformat.write(notebook, folder / name)
+
+
+def pixels(locator):
+    return np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("RGB"), np.int16)
+
+
+def stands(lab):
+    """Nothing failed in the page and nothing was asked of another machine."""
+    assert lab.page.errors == []
+    assert lab.page.outside == []
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_a_fragment_follows_the_keys_and_the_theme(lab, lab_folder, theme):
+    write(lab_folder, "fragment.ipynb", SCENE, "viewer(record, picture)")
+    lab.open("fragment.ipynb")
+    lab.page.evaluate(
+        "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme
+    )
+    assert lab.run_all() == []
+    box = lab.page.locator(".attnlib-viewer")
+    box.wait_for(state="visible", timeout=30_000)
+    expected = "dark" if "Dark" in theme else "light"
+    lab.page.wait_for_selector(f".attnlib-viewer[data-theme={expected}]")
+    canvas = box.locator(".av-canvas").first
+    canvas.scroll_into_view_if_needed()
+    before = pixels(canvas)
+    box.get_by_label("layer", exact=True).focus()
+    lab.page.keyboard.press("ArrowLeft")  # a native slider loses its arrows to JupyterLab unless it says no
+    assert box.locator(".av-caption").first.inner_text().startswith("layer 1")
+    assert np.abs(pixels(canvas) - before).mean() > 1
+    canvas.focus()
+    lab.page.keyboard.press("ArrowRight")
+    assert "where patch (2, 3) looks" in box.locator(".av-caption").first.inner_text()
+    stands(lab)
+
+
+def test_two_views_of_one_output_both_run(lab, lab_folder):
+    write(lab_folder, "twice.ipynb", SCENE, "view = viewer(record, picture)\nview", "view")
+    lab.open("twice.ipynb")
+    assert lab.run_all() == []
+    lab.page.wait_for_function("() => document.querySelectorAll('.attnlib-viewer[data-tick]').length === 2")
+    stands(lab)
+
+
+def test_python_reads_and_sets_a_live_viewer_and_answers_for_single_heads(lab, lab_folder):
+    cells = [
+        "live = viewer(record, picture, budget_mb=0).widget()\nlive",
+        "live.choose(layer=0, head=1, heads='one')",
+    ]
+    write(lab_folder, "live.ipynb", SCENE, *cells, "print('chosen', live.state['a']['query'])")
+    lab.open("live.ipynb")
+    assert lab.run_all() == []
+    box = lab.page.locator(".attnlib-viewer").first
+    lab.page.wait_for_function(
+        "() => document.querySelector('.av-caption')?.textContent.startsWith('layer 0, head 1')",
+        timeout=30_000,
+    )
+    box.locator(".av-canvas").first.focus()
+    lab.page.keyboard.press("ArrowDown")
+    lab.page.wait_for_function(
+        "() => /^layer 0, head 1, where patch/.test(document.querySelector('.av-caption').textContent)"
+    )
+    generator = __import__("torch").Generator().manual_seed(11)
+    import torch
+
+    first = torch.softmax(3 * torch.randn(1, 2, 36, 36, generator=generator), dim=-1)
+    told = re.search(r": ([\d.e+-]+) \(exact\)", box.locator(".av-value").first.inner_text())
+    token = 1 + 2 * 7 + 3
+    assert float(told[1]) == pytest.approx(float(first[0, 1, token, token]), rel=6e-3)
+    lab.page.evaluate(
+        """() => { const p = window.jupyterapp.shell.currentWidget; p.content.activeCellIndex = 3;
+          return window.jupyterapp.commands.execute('notebook:run-cell'); }"""
+    )
+    assert "chosen [2, 3]" in lab.page.locator(".jp-OutputArea-output pre").last.inner_text()
+    stands(lab)
+
+
+def test_the_explorer_opens_and_its_controls_chart_and_viewer_move_together(lab, lab_folder):
+    cell = (
+        "from attnlib import explore\nbench = explore(record, picture, method='rollout', regions=None)\nbench"
+    )
+    write(
+        lab_folder, "explorer.ipynb", SCENE, cell, "assert bench.wait(60)\nprint('state', bench.state.layer)"
+    )
+    lab.open("explorer.ipynb")
+    assert lab.run_all() == []
+    box = lab.page.locator(".attnlib-viewer").first
+    box.wait_for(state="visible", timeout=60_000)
+    layer = lab.page.get_by_label("layer", exact=True).first
+    layer.fill("1")
+    layer.press("Enter")
+    lab.page.wait_for_function(
+        "() => document.querySelector('.av-caption')?.textContent.startsWith('layer 1')", timeout=20_000
+    )
+    lab.page.get_by_role("button", name="Layers and heads").click()
+    lab.page.wait_for_selector(".attnlib-chart[data-tick] .bars", timeout=60_000)
+    lab.page.get_by_text("The same numbers as buttons").click()
+    lab.page.get_by_role("button", name=re.compile("^layer 0")).click()
+    lab.page.wait_for_function(
+        "() => document.querySelector('.av-caption')?.textContent.startsWith('layer 0')", timeout=20_000
+    )
+    lab.page.locator(".attnlib-chart .bars .point path").nth(2).click(force=True)
+    lab.page.wait_for_function(
+        "() => document.querySelector('.av-caption')?.textContent.startsWith('layer 2')", timeout=20_000
+    )
+    stands(lab)
+
+
+def test_an_untrusted_saved_notebook_shows_the_poster(lab, lab_folder):
+    from nbclient import NotebookClient
+
+    write(lab_folder, "saved.ipynb", SCENE, "viewer(record, picture)")
+    notebook = nbformat.read(lab_folder / "saved.ipynb", 4)
+    NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+    nbformat.write(notebook, lab_folder / "saved.ipynb")
+    lab.open("saved.ipynb")
+    poster = lab.page.locator(".jp-OutputArea img[alt*='layer 2, mean over heads']")
+    poster.first.wait_for(state="visible", timeout=30_000)
+    assert pixels(poster.first).std() > 10
+    assert lab.page.locator(".attnlib-viewer").count() == 0
+    stands(lab)
