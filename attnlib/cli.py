@@ -113,7 +113,9 @@ def _add_report(commands: Any) -> None:
         "attnlib report photo.jpg --notebook 02_rollout_step_by_step --code\n"
         "attnlib report --parameters                         what -p takes",
     )
-    report.add_argument("pictures", nargs="*", metavar="IMAGE", help="picture, or folder of pictures")
+    report.add_argument(
+        "pictures", nargs="*", metavar="IMAGE", help="picture, folder of pictures, or sample:poster"
+    )
     report.add_argument(
         "--notebook", default="90_report", metavar="NB", help="a file, or a notebook of attnlib (90_report)"
     )
@@ -160,7 +162,7 @@ def _add_describe(commands: Any) -> None:
 
 
 def _add_map_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("picture", metavar="IMAGE", help="picture file, or the name of a sample: poster")
+    command.add_argument("picture", metavar="IMAGE", help="picture file, or sample:poster")
     command.add_argument("--model", metavar="NAME", help="see `attnlib models` (dinov2-small-saliency)")
     command.add_argument("--method", default="rollout", metavar="NAME", help="see `attnlib methods`")
     command.add_argument("--query", metavar="TOKEN", help="class, mean, a token index, or row,column")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlib.errors import AttnlibError, ReportError
+from attnlib.picture import sample
 from attnlib.report.make import run_report, written
 
 __all__ = ["Made", "find_pictures", "run_reports", "write_index"]
@@ -35,7 +36,7 @@ class Made:
 
 
 def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Return the picture files among files and folders, folders sorted by name, none twice.
+    """Return the picture files among files, samples and folders, folders sorted by name, none twice.
 
     Raises
     ------
@@ -43,7 +44,8 @@ def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
         If a source does not exist, or a folder holds no picture.
     """
     found: dict[Path, None] = {}
-    for source in map(Path, sources):
+    for name in (os.fspath(one) for one in sources):
+        source = sample(name.removeprefix("sample:")) if name.startswith("sample:") else Path(name)
         if source.is_dir():
             inside = [p for p in sorted(source.iterdir()) if p.suffix.lower() in _SUFFIXES and p.is_file()]
             if not inside:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -128,7 +129,9 @@ def test_plotly_figures_are_drawn_by_a_copy_that_travels_with_the_page(write, tm
     assert text.count('id="attnlib-plotly-source"') == 1
     assert text.count("data-attnlib-plotly=") == 2
     assert len(text) < 3_000_000
-    assert "</script>" not in text.split('data-attnlib-plotly="attnlib-plotly-0">')[1].split("</script>")[0]
+    held = re.findall(r"<script[^>]*data-attnlib-plotly[^>]*>(.*?)</script>", text, re.DOTALL)
+    assert [json.loads(one)["data"][0]["y"] for one in held] == [[2, 3, 5]] * 2
+    assert json.loads(held[0])["layout"]["title"]["text"] == "</script>"
 
 
 def test_formulas_become_mathml_and_code_and_prices_stay():
