@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnlib.errors import InputError
+from attnlib.errors import AttnlibError, InputError, NeedsError
 from attnlib.finders.positions import nine_fields, positions
+from attnlib.interpretation.checks import Checker, chosen_checks
 from attnlib.interpretation.choose import Measured, Told, choose_claims, region_sentence
 from attnlib.interpretation.claims import Claim, Interpretation, Section
+from attnlib.interpretation.contrast import contrast
 from attnlib.interpretation.limits import limits, why
 from attnlib.interpretation.numbers import MapNumbers, covers, measure_map, measure_region, one_item
 from attnlib.interpretation.sections import band_sections, colours, in_short, picture_section, subject
+from attnlib.picture import load_picture
 from attnlib.record import Relevance
 from attnlib.regions import Region, Regions
 
@@ -33,6 +36,13 @@ def interpret(
     scale: str = "lift",
     cuts: Sequence[float | int] | None = None,
     colour_words: Sequence[str] = _BAND_COLOURS,
+    against: Relevance | Interpretation | Mapping[str, Any] | None = None,
+    picture: Any = None,
+    model: Any = None,
+    target: Any = None,
+    checks: str | Sequence[str] | None = None,
+    set_aside_artifacts: bool = False,
+    progress: bool = True,
 ) -> Interpretation:
     """Write what a map says about the named parts of a picture.
 
@@ -44,6 +54,15 @@ def interpret(
     index : which picture of the batch; needed only if there are several.
     scale, cuts : as for ``band_map``; use those of the figure that the text stands under.
     colour_words : what the five shades are called, minimal first, if the figure uses other colours.
+    against : another map (of another layer, method, picture or model) to compare with in words, or
+        {name: map}; a Relevance is measured on the same regions.
+    picture, model : the picture and the LoadedModel of the map; the checks need both.
+    target : what a gradient method explains; only the checks need it.
+    checks : "stability" (8 views of the picture), "position" (5 inputs without content), "causal" (hide
+        the parts and watch the answer, at most 70 forward passes), "artifacts"; several; or "all".
+        One that cannot be made leaves a note. None = no checks: the text is there in milliseconds.
+    set_aside_artifacts : leave artifact patches out of all numbers (needs picture and model).
+    progress : whether bars are shown while the model runs.
 
     Returns
     -------
@@ -53,16 +72,34 @@ def interpret(
     Raises
     ------
     InputError
-        If the relevance has several pictures or queries and none was chosen, or the regions belong to
-        a picture of another size.
+        If the relevance has several pictures or queries and none was chosen, the regions belong to a
+        picture of another size, or checks are asked for without picture and model.
+    LayoutError
+        If the relevance is over text.
     """
+    wanted = chosen_checks(checks)
     place = _place(relevance, index)
     one = one_item(relevance, index)
+    checker, notes, results = None, [], {}
+    if wanted or set_aside_artifacts:
+        checker = _checker(one, regions, picture, model, target, progress, notes)
+    if checker is not None and (set_aside_artifacts or "artifacts" in wanted):
+        one = _artifacts(checker, one, set_aside_artifacts, notes, results)
     numbers = measure_map(one, {"scale": scale, "cuts": cuts})
     heat = one.heatmap()[0]
     named, background, fields, halves, numbers = _measured(one, regions, numbers, heat)
     leaves = _leaves(named, background) or fields
     claims = choose_claims(named, fields, background, numbers, heat, Told())
+    if checker is not None and claims:
+        told = {name for claim in claims if len(claim.members) == 1 for name in claim.members}
+        parts = [*named, *([background] if background else []), *fields]
+        claimed = [part for part in parts if part.region.name in told]
+        possible = _possible(wanted, scale, set_aside_artifacts, notes)
+        text = any(part.region.kind == "text" for part in named)
+        checked = checker.check(possible, claimed, numbers.bands.cuts, text=text)
+        claims = choose_claims(named, fields, background, numbers, heat, checked.told)
+        notes += checked.notes
+        results |= checked.results
     places = _place_claims(halves, numbers, bool(named))
     about = {
         "method": one.method,
@@ -71,25 +108,99 @@ def interpret(
         "options": dict(one.options),
         "index": place,
     }
-    notes = regions.notes if regions is not None else ()
+    sources = regions.notes if regions is not None else ()
+    table = tuple(m.numbers for m in (*named, *([background] if background else []), *fields, *halves))
+    others = _others(against, regions, scale, cuts)
     sections = (
         subject(about, numbers),
         in_short(claims, numbers),
         colours(numbers, tuple(colour_words)),
         *band_sections(claims, leaves, numbers),
         picture_section(claims, leaves, places, numbers, _said_lines(said, place), ()),
+        contrast(table, numbers, others),
         why(named, numbers),
-        limits(about, numbers, sum(not claim.certain for claim in claims), one.notes),
-        Section("sources", "How the parts were found", tuple(notes)) if notes else None,
+        limits(about, numbers, sum(not claim.certain for claim in claims), (*notes, *one.notes)),
+        Section("sources", "How the parts were found", tuple(sources)) if sources else None,
     )
     return Interpretation(
         claims=(*claims, *places),
         sections=tuple(section for section in sections if section is not None),
-        numbers=tuple(m.numbers for m in (*named, *([background] if background else []), *fields, *halves)),
+        numbers=table,
         map_numbers=numbers,
         about=about,
-        notes=tuple(notes),
+        notes=(*sources, *notes),
+        checks=results,
     )
+
+
+def _checker(
+    one: Relevance,
+    regions: Regions | None,
+    picture: Any,
+    model: Any,
+    target: Any,
+    progress: bool,
+    notes: list[str],
+) -> Checker | None:
+    """Return what makes the checks; where the map cannot be made again, leave a note."""
+    if picture is None or model is None:
+        raise InputError("checks run the model again: pass picture= and model= (a LoadedModel)")
+    loaded = load_picture(picture)
+    if regions is not None and loaded.size != regions.size:
+        raise InputError(f"the regions belong to a picture of size {regions.size}, not {loaded.size}")
+    try:
+        return Checker(one, loaded, model, target=target, show_progress=progress)
+    except NeedsError as error:
+        notes.append(f"0 checks were made: {error}.")
+        return None
+
+
+def _artifacts(
+    checker: Checker, one: Relevance, set_aside: bool, notes: list[str], results: dict[str, Any]
+) -> Relevance:
+    """Find artifact patches; return the relevance, without them if they are to be set aside."""
+    try:
+        found = checker.artifacts(set_aside=set_aside)
+    except AttnlibError as error:
+        notes.append(f"0 artifact patches were looked for: {error}.")
+        return one
+    notes.append(found.sentence())
+    results["artifacts"] = found
+    if not set_aside or found.count == 0:
+        return one
+    seen = torch.ones_like(one.scores, dtype=torch.bool) if one.seen is None else one.seen.clone()
+    seen[0, one.layout.patch_slice] &= ~found.patches.flatten()
+    return replace(one, seen=seen)
+
+
+def _possible(wanted: Sequence[str], scale: str, set_aside: bool, notes: list[str]) -> tuple[str, ...]:
+    """Leave out the checks that would measure something else than the claims."""
+    barred = {"stability", "position"} & set(wanted)
+    if barred and (scale != "lift" or set_aside):
+        reason = "artifact patches are set aside" if set_aside else "the bands are ranks"
+        notes.append(f"0 views were made for {' and '.join(sorted(barred))}: {reason}.")
+        return tuple(name for name in wanted if name not in barred)
+    return tuple(wanted)
+
+
+def _others(
+    against: Any, regions: Regions | None, scale: str, cuts: Sequence[float | int] | None
+) -> dict[str, Interpretation]:
+    """Return the maps to compare with, measured."""
+    if against is None:
+        return {}
+    named = dict(against) if isinstance(against, Mapping) else {"the other map": against}
+    result = {}
+    for name, other in named.items():
+        if not isinstance(other, Relevance | Interpretation):
+            raise InputError(
+                f"against takes a Relevance or an Interpretation, got {type(other).__name__} for {name!r}"
+            )
+        given = (
+            other if isinstance(other, Interpretation) else interpret(other, regions, scale=scale, cuts=cuts)
+        )
+        result[str(name)] = given
+    return result
 
 
 def _place(relevance: Relevance, index: int | None) -> int:
@@ -130,11 +241,18 @@ def _picture_size(one: Relevance, grid: tuple[int, int]) -> tuple[int, int]:
 
 
 def _leaves(named: Sequence[Measured], background: Measured | None) -> list[Measured]:
-    """Return the regions that divide the picture: no face where its parts are told, and the background."""
+    """Return the regions that divide the picture: parts without what lies in them, and the background."""
     if not named:
         return []
-    whole = {one.region.part_of for one in named if one.region.kind == "face part"}
-    leaves = [one for one in named if one.region.name not in whole]
+    leaves = []
+    for one in named:
+        cover = one.cover
+        parts = [part for part in named if part.region.part_of == one.region.name]
+        for part in parts:
+            cover = (cover - part.cover).clamp(min=0)
+        if float(cover.sum()) > 0.05 * float(one.cover.sum()):
+            region = replace(one.region, name=f"the rest of {one.name}") if parts else one.region
+            leaves.append(Measured(region, cover, one.numbers))
     return [*leaves, background] if background is not None else leaves
 
 

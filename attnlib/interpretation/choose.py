@@ -35,6 +35,13 @@ class Measured:
         """How a sentence calls it."""
         return called(self.region)
 
+    @property
+    def full_name(self) -> str:
+        """How the first sentence about it calls it: with what it is a part of."""
+        if self.region.part_of is None or self.region.kind == "face part":
+            return self.name
+        return f"{self.name} (within {called(self.region.part_of)})"
+
 
 @dataclass(frozen=True, eq=False)
 class Told:
@@ -143,7 +150,7 @@ def _within(ordered: list[Measured], most: int) -> tuple[list[Measured], list[li
 def _claim(one: Measured, whole: MapNumbers, told: Told, among: Sequence[Measured]) -> Claim:
     numbers, cuts = one.numbers, whole.bands.cuts
     sentences = [
-        region_sentence(one.name, numbers.share, numbers.area, numbers.lift, cuts, whole.bands.scale)
+        region_sentence(one.full_name, numbers.share, numbers.area, numbers.lift, cuts, whole.bands.scale)
     ]
     peak_band = band_of(numbers.peak, cuts) if whole.bands.scale == "lift" else -1
     if peak_band >= 2 and peak_band > BAND_NAMES.index(numbers.band):
@@ -165,7 +172,12 @@ def _claim(one: Measured, whole: MapNumbers, told: Told, among: Sequence[Measure
         sentences.append(f"That is a tie with {listed(tied[:4])}{', among others' if len(tied) > 4 else ''}.")
     if numbers.rank is not None and numbers.windows is not None and numbers.band in ("moderate", "highest"):
         sentences.append(_rank_sentence(numbers.rank, numbers.windows))
+    stability = told.stability.get(one.region.name)
+    if stability is not None:
+        sentences.append(stability.sentence(numbers.band))
     evidence = dict(told.evidence.get(one.region.name, {}))
+    sentences += [evidence[kind].sentence() for kind in ("spread", "position", "use") if kind in evidence]
+    certain = stability is None or stability.stable
     evidence["rank"] = {"rank": numbers.rank, "windows": numbers.windows}
     return Claim(
         region=one.region.name,
@@ -173,12 +185,13 @@ def _claim(one: Measured, whole: MapNumbers, told: Told, among: Sequence[Measure
         share=numbers.share,
         area=numbers.area,
         lift=numbers.lift,
-        text=" ".join(sentences),
+        text=("" if certain else "Uncertain: ") + " ".join(sentences),
         kind=one.region.kind,
         members=(one.region.name,),
         peak=numbers.peak,
-        stability=told.stability.get(one.region.name),
+        stability=stability,
         evidence=evidence,
+        certain=certain,
     )
 
 

@@ -92,5 +92,9 @@ def limits(about: Mapping[str, Any], numbers: MapNumbers, uncertain: int, notes:
             "artifact: a patch in which the model keeps something that is not about this place."
         )
     if uncertain:
-        lines.append(f"{count(uncertain, 'claim')} above failed a check and is worded as uncertain.")
+        are = "is" if uncertain == 1 else "are"
+        lines.append(
+            f"{count(uncertain, 'claim')} above {are} worded as uncertain: fewer than 7 of 8 slightly changed "
+            "views of the picture put the part into the same band."
+        )
     return Section("limits", "What this map cannot tell", (*lines, *notes))

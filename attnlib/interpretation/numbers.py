@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.signal import fftconvolve
 from torch import Tensor
 
 from attnlib.bands import BAND_NAMES, Bands, band_map
@@ -232,12 +230,11 @@ def window_rank(
     """
     rows, columns = torch.nonzero(cover.any(dim=1)).flatten(), torch.nonzero(cover.any(dim=0)).flatten()
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    pattern = cover[top:bottom, left:right].numpy()
-    sums = fftconvolve(share.numpy(), pattern[::-1, ::-1], mode="valid")
-    if sums.size <= 1:
+    pattern = cover[top:bottom, left:right]
+    sums = torch.nn.functional.conv2d(share[None, None], pattern[None, None])[0, 0]
+    if sums.numel() <= 1:
         return None, None
-    own = sums[top, left]
-    return int((sums > own + 1e-9).sum()) + 1, int(np.size(sums))
+    return int((sums > sums[top, left] + 1e-9).sum()) + 1, sums.numel()
 
 
 def covers(regions: Regions, relevance: Relevance) -> Float[Tensor, "region height width"]:

@@ -129,23 +129,10 @@ def band_sections(
     sections = []
     for band in (3, 2, 1, 0):
         name = BAND_NAMES[band]
-        lines = [_with_checks(claim) for claim in claims if claim.band == name]
+        lines = [claim.text for claim in claims if claim.band == name]
         lines += _where_the_band_lies(band, leaves, numbers, bool(lines))
         sections.append(Section(name, _TITLES[name], tuple(lines)))
     return tuple(sections)
-
-
-def _with_checks(claim: Claim) -> str:
-    """Add to a claim what the checks say, worded as uncertain where one fails."""
-    parts = [claim.text]
-    stability = claim.stability
-    if stability is not None:
-        parts.append(stability.sentence(claim.band))
-    for kind in ("spread", "position", "use"):
-        found = claim.evidence.get(kind)
-        if found is not None:
-            parts.append(found.sentence())
-    return ("Uncertain: " if not claim.certain else "") + " ".join(part for part in parts if part)
 
 
 def _where_the_band_lies(
