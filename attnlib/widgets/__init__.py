@@ -18,15 +18,15 @@ from attnlib.widgets.viewing import viewer as viewer
 
 if TYPE_CHECKING:
     from attnlib.widgets.explorer import Explorer as Explorer
-    from attnlib.widgets.explorer import explore as explore
     from attnlib.widgets.live import LiveViewer as LiveViewer
+    from attnlib.widgets.opening import explore as explore
     from attnlib.widgets.state import ExplorerState as ExplorerState
 
 _HOME = {
     "Explorer": "attnlib.widgets.explorer",
     "ExplorerState": "attnlib.widgets.state",
     "LiveViewer": "attnlib.widgets.live",
-    "explore": "attnlib.widgets.explorer",
+    "explore": "attnlib.widgets.opening",
 }
 
 __all__ = ["Explorer", "ExplorerState", "LiveViewer", "Viewer", "explore", "viewer"]

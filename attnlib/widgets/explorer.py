@@ -13,23 +13,20 @@ import ipywidgets as widgets
 import numpy as np
 
 from attnlib.errors import AttnlibError, InputError
-from attnlib.models import LoadedModel
 from attnlib.picture import load_picture
-from attnlib.record import AttentionRecord, Relevance
-from attnlib.regions import Regions
+from attnlib.record import Relevance
 from attnlib.widgets.bench import Bench
 from attnlib.widgets.chart import MEASURES, BarChart, profile_bars
-from attnlib.widgets.exporting import view_json, view_picture, write_text
+from attnlib.widgets.exporting import parameters_yaml, view_json, view_picture, write_text
 from attnlib.widgets.fragment import page
 from attnlib.widgets.image_source import image_layers
 from attnlib.widgets.live import LiveViewer
 from attnlib.widgets.menu import Menu
-from attnlib.widgets.state import ExplorerState
 from attnlib.widgets.telling import message, problem, region_table, sentences
 from attnlib.widgets.viewing import Viewer, viewer
 from attnlib.widgets.work import Cancelled, Step, Worker
 
-__all__ = ["Explorer", "explore"]
+__all__ = ["Explorer", "read_target"]
 
 
 class Explorer(widgets.VBox):
@@ -104,7 +101,7 @@ class Explorer(widgets.VBox):
         if menu.picture.value and menu.picture.value != state.picture:
             self.bench.take_picture(menu.picture.value)
         state.model = menu.model.value
-        state.target = _target(menu.target.value)
+        state.target = read_target(menu.target.value)
         state.method = str(menu.method.value)
         self.problem.value = ""
         self.worker.start([*self.steps(), *self.later()])
@@ -228,7 +225,7 @@ class Explorer(widgets.VBox):
             saver("html", lambda path: self.save_html(path)),
             saver("png", lambda path: self.save_png(path)),
             saver("json", lambda path: self.save_json(path)),
-            saver("yaml", lambda path: write_text(path, _yaml(self.parameters()))),
+            saver("yaml", lambda path: write_text(path, parameters_yaml(self.parameters()))),
         ]
         return widgets.VBox([widgets.HBox([name, *buttons], layout={"flex_flow": "row wrap"}), link])
 
@@ -312,91 +309,11 @@ class Explorer(widgets.VBox):
         return f"Explorer({self.state.model!r}, {self.state.picture!r}, {self.state.method!r})"
 
 
-def explore(
-    model: LoadedModel | str | AttentionRecord = "dinov2-small-saliency",
-    picture: Any = "sample:poster",
-    *,
-    method: str = "rollout",
-    options: dict[str, Any] | None = None,
-    target: Any = None,
-    layer: int = -1,
-    head: int | str = "mean",
-    query: tuple[int, int] | None = None,
-    regions: Regions | str | None = "find",
-    palette: str = "bands",
-    size: int | tuple[int, int] | None = None,
-) -> Explorer:
-    """Open the explorer: one picture, one model, every layer, head, query and method.
-
-    The first picture is there when this returns; charts, parts of the picture and the text follow on
-    another thread (``.wait()`` waits for them).
-
-    Parameters
-    ----------
-    model : what ``load_model`` returned or takes, or a record that was captured elsewhere.
-    picture : anything ``load_picture`` takes.
-    method : a name in METHODS, or "attention" for layers and heads only.
-    options : options of the method.
-    target : what a gradient method explains.
-    layer : the layer shown first, a position; negative counts from the end.
-    head : the head shown first, or "mean", "max", "min".
-    query : a patch (row, column); None = the row the head reads.
-    regions : "find" looks for text and faces; named regions; None = none.
-    palette : a palette of the viewer.
-    size : size of the model input, as for ``LoadedModel.prepare``.
-
-    Returns
-    -------
-    A widget; put it at the end of a cell.
-
-    Raises
-    ------
-    AttnlibError
-        If the model, the picture or the method cannot be used.
-    """
-    state = ExplorerState(method=method, options=dict(options or {}), target=target, palette=palette)
-    bench = Bench(state)
-    bench.size = size
-    bench.take_picture(picture)
-    if isinstance(model, AttentionRecord):
-        state.model = model.provenance.model
-        bench.take_record(model)
-    elif isinstance(model, str):
-        state.model = model
-    else:
-        bench.take_model(model)
-    if not isinstance(regions, str):
-        bench.take_regions(regions if regions is not None else Regions((), bench.size_of_picture()))
-    elif regions != "find":
-        raise InputError(f"regions must be 'find', Regions or None, got {regions!r}")
-    explorer = Explorer(bench)
-    first = explorer.steps()
-    for _, step in first[1:3] if isinstance(model, AttentionRecord) else first[:3]:
-        step()
-    depth = len(image_layers(bench.vision()))
-    if not -depth <= layer < depth:
-        raise InputError(f"layer {layer} does not exist: there are {depth}")
-    state.layer = layer % depth
-    state.choose_query(query)
-    if isinstance(head, int):
-        state.head, state.heads = head, "one"
-    else:
-        state.heads = head
-    explorer.show()
-    explorer.worker.start(explorer.later())
-    return explorer
-
-
-def _target(text: str) -> Any:
-    """Return a target as ``capture`` takes it: nothing, an index, or a label."""
+def read_target(text: Any) -> Any:
+    """Return a target as ``capture`` takes it: nothing, an index, a label, or what was given."""
+    if not isinstance(text, str):
+        return text
     text = text.strip()
     if not text:
         return None
     return int(text) if text.lstrip("-").isdigit() else text
-
-
-def _yaml(parameters: dict[str, Any]) -> str:
-    import json
-
-    lines = [f"{name}: {json.dumps(value)}" for name, value in parameters.items()]
-    return "\n".join(lines) + "\n"

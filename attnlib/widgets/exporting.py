@@ -12,7 +12,7 @@ from attnlib.record import Relevance
 from attnlib.widgets.bench import Bench
 from attnlib.widgets.poster import jpeg
 
-__all__ = ["FORMAT", "view_json", "view_picture", "write_text"]
+__all__ = ["FORMAT", "parameters_yaml", "view_json", "view_picture", "write_text"]
 
 FORMAT = "attnlib.view/1"
 
@@ -80,3 +80,8 @@ def write_text(path: str | os.PathLike[str], content: str | bytes) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+def parameters_yaml(parameters: dict[str, Any]) -> str:
+    """Return parameters as a YAML file that papermill reads (every JSON value is YAML)."""
+    return "".join(f"{name}: {json.dumps(value)}\n" for name, value in parameters.items())

@@ -14,7 +14,7 @@ from attnlib.picture import samples
 from attnlib.widgets.bench import ATTENTION
 from attnlib.widgets.chart import MEASURES
 from attnlib.widgets.palettes import viewer_palettes
-from attnlib.widgets.state import FOLDS, ExplorerState
+from attnlib.widgets.state import FOLDS, ExplorerState, read_query
 
 __all__ = ["Menu"]
 
@@ -117,15 +117,7 @@ class Menu:
         control.observe(hear, names="value")
 
     def _choose_query(self, text: str) -> None:
-        from attnlib.errors import InputError
-
-        if not text.strip():
-            self.state.choose_query(None)
-            return
-        parts = text.replace("(", "").replace(")", "").split(",")
-        if len(parts) != 2 or not all(part.strip().lstrip("-").isdigit() for part in parts):
-            raise InputError(f"a query patch is two whole numbers, row and column; got {text!r}")
-        self.state.choose_query((int(parts[0]), int(parts[1])))
+        self.state.choose_query(read_query(text))
 
 
 def _text(target: Any) -> str:

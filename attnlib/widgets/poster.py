@@ -83,12 +83,13 @@ def text_poster(
     place: int = -1,
     head: int | str = "mean",
     item: int = 0,
+    tokens: Sequence[str] | None = None,
 ) -> bytes:
     """Draw the matrix of one layer, with the tokens beside it where they fit, as a JPEG."""
     parts = text_parts(record)
     layer = parts[part or next(iter(parts))][place]
-    queries, keys = token_labels(record, layer, item, "query"), token_labels(record, layer, item, "key")
-    queries, keys = queries[:MAX_PAGE], keys[:MAX_PAGE]
+    queries = token_labels(record, layer, item, "query", tokens)[:MAX_PAGE]
+    keys = token_labels(record, layer, item, "key", tokens)[:MAX_PAGE]
     weights = torch.from_numpy(matrix_part(layer, (0, len(queries)), (0, len(keys)), item=item))
     chosen = weights[head] if isinstance(head, int) else merge_heads(weights, head)
     colours = colour_map(SEQUENTIAL)[(chosen.clamp(0, 1).sqrt() * 255).round().int().numpy()]

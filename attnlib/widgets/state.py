@@ -8,7 +8,7 @@ import traitlets
 
 from attnlib.errors import InputError
 
-__all__ = ["FOLDS", "ExplorerState"]
+__all__ = ["FOLDS", "ExplorerState", "read_head", "read_query"]
 
 FOLDS = ("one", "mean", "max", "min")
 """How layers or heads are merged; "one" = the chosen one."""
@@ -61,12 +61,12 @@ class ExplorerState(traitlets.HasTraits):
         """Return the parameters that make the notebooks and the report show the present view."""
         parameters: dict[str, Any] = {"model": self.model, "picture": self.picture, "method": self.method}
         if self.target is not None:
-            parameters["target"] = self.target
+            parameters["target"] = str(self.target)
         if self.layers == "one":
             parameters["layer"] = self.layer
-        parameters["head"] = self.head if self.heads == "one" else self.heads
+        parameters["head"] = str(self.head) if self.heads == "one" else self.heads
         if self.query is not None:
-            parameters["query_row"], parameters["query_column"] = self.query
+            parameters["query"] = f"{self.query[0]}, {self.query[1]}"
         return parameters
 
     def selection(self) -> dict[str, Any]:
@@ -102,3 +102,26 @@ class ExplorerState(traitlets.HasTraits):
             self.layer, self.layers = layer, "one"
             if head is not None:
                 self.head, self.heads = head, "one"
+
+
+def read_query(given: Any) -> tuple[int, int] | None:
+    """Return a patch from (row, column) or the text "row, column"; None from nothing.
+
+    Raises
+    ------
+    InputError
+        If it is no pair of whole numbers.
+    """
+    if given is None or (isinstance(given, str) and not given.strip()):
+        return None
+    parts = given.strip(" ()").split(",") if isinstance(given, str) else list(given)
+    try:
+        row, column = (int(part) for part in parts)
+    except (TypeError, ValueError):
+        raise InputError(f"a query patch is two whole numbers, row and column; got {given!r}") from None
+    return row, column
+
+
+def read_head(given: int | str) -> int | str:
+    """Return a head as a number, also from text such as "3"; "mean", "max" and "min" stay words."""
+    return int(given) if isinstance(given, str) and given.strip().lstrip("-").isdigit() else given

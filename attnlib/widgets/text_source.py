@@ -74,6 +74,7 @@ def put_text_source(
     name: str = "attention",
     item: int = 0,
     layer: int = -1,
+    tokens: Sequence[str] | None = None,
     page_size: int = MAX_PAGE,
     budget_mb: float | int = 8.0,
 ) -> dict[str, Any]:
@@ -87,6 +88,7 @@ def put_text_source(
     name : what the source is called in the viewer.
     item : which item of the batch; its padding is left out.
     layer : the layer that is read first, a position; negative counts from the end.
+    tokens : the tokens' own words, for records that do not know them; used for the axes they fit.
     page_size : most tokens of a page, up to 512.
     budget_mb : what the numbers may take, in MB of the page; 0 = hold none (a kernel answers).
 
@@ -101,8 +103,8 @@ def put_text_source(
     if not 1 <= page_size <= MAX_PAGE:
         raise InputError(f"page_size must be 1 to {MAX_PAGE} tokens, got {page_size}")
     layers = parts[part]
-    queries = token_labels(record, layers[0], item, "query")
-    keys = token_labels(record, layers[0], item, "key")
+    queries = token_labels(record, layers[0], item, "query", tokens)
+    keys = token_labels(record, layers[0], item, "key", tokens)
     query_pages, key_pages = pages(len(queries), page_size), pages(len(keys), page_size)
     heads = [layer.num_heads if layer.heads is None else len(layer.heads) for layer in layers]
     dtype, plan, notes = _plan(heads, query_pages, key_pages, budget_mb, same=layers[0].kind == "self")
@@ -145,22 +147,28 @@ def matrix_part(layer: LayerAttention, queries: Span, keys: Span, *, item: int =
     return weights.float().cpu().numpy()
 
 
-def token_labels(record: AttentionRecord, layer: LayerAttention, item: int, side: str) -> list[str]:
+def token_labels(
+    record: AttentionRecord,
+    layer: LayerAttention,
+    item: int,
+    side: str,
+    tokens: Sequence[str] | None = None,
+) -> list[str]:
     """Return the labels of the real tokens of one axis; padding at the end is left out."""
     layout = layer.query_layout if side == "query" else layer.key_layout
     count = layer.num_queries if side == "query" else layer.num_keys
     if layout is None and (layer.kind == "self" or side == "query"):
         layout = record.layouts.get(layer.stream)
-    labels = [_label(layout, i, item) for i in range(count)]
+    real = count
     seen = record.seen.get(layer.stream)
     if seen is not None and seen.shape[-1] == count:
         real = int(seen[item].nonzero().max()) + 1
-        labels = labels[:real]
-    return labels
+    if tokens is not None and len(tokens) in (count, real):
+        return [str(token) for token in tokens[:real]]
+    return [_label(layout, i) for i in range(real)]
 
 
-def _label(layout: TokenLayout | None, index: int, item: int) -> str:
-    del item
+def _label(layout: TokenLayout | None, index: int) -> str:
     return f"token {index}" if layout is None or index >= layout.num_tokens else layout.label(index)
 
 

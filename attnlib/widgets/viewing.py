@@ -6,7 +6,7 @@ import base64
 import io
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from attnlib.widgets.image_source import image_layers, put_image_source
 from attnlib.widgets.packing import Blob
 from attnlib.widgets.palettes import viewer_palettes
 from attnlib.widgets.poster import picture_poster, text_poster
+from attnlib.widgets.state import read_head
 from attnlib.widgets.text_source import MAX_PAGE, put_text_source, text_parts
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def viewer(
     small_maps: str = "none",
     view: str = "text",
     budget_mb: float | int | None = None,
+    tokens: Sequence[str] | None = None,
     page_size: int = MAX_PAGE,
     max_mb: float | int = 24.0,
     title: str = "Attention",
@@ -156,6 +158,7 @@ def viewer(
     small_maps : "none", "heads", "layers" or "all".
     view : for text: "text", "lines" or "matrix".
     budget_mb : MB of the page that patch queries (default 3) or text (default 8) may take.
+    tokens : for text: the tokens' own words, where the record does not know them.
     page_size : most tokens of text on one page, up to 512.
     max_mb : refuse to make a fragment larger than this.
     title : heading.
@@ -207,6 +210,7 @@ def viewer(
                 name=f"{name}: {part}" if name else part,
                 item=item,
                 layer=layer,
+                tokens=tokens,
                 page_size=page_size,
                 budget_mb=8.0 if budget_mb is None else budget_mb,
             )
@@ -235,7 +239,7 @@ def viewer(
         raise InputError(f"small_maps must be none, heads, layers or all; got {small_maps!r}")
     document = {"title": title, "sources": sources, "palettes": palettes, "kernel": False}
     first_record = next(iter(records.values()))
-    poster, words = _poster(first_record, shown, sources[0], state["a"], item, title)
+    poster, words = _poster(first_record, shown, sources[0], state["a"], item, title, tokens)
     _guard(blob.size, max_mb)
     return Viewer(title, document, blob.tobytes(), state, poster, words, origins)
 
@@ -259,7 +263,7 @@ def selection(sources: list[dict[str, Any]], wanted: Mapping[str, Any]) -> dict[
     made |= {"view": wanted.get("view", "text"), "words": bool(wanted.get("words", False))}
     made["direction"] = wanted.get("direction", "from")
     for axis in ("layer", "head"):
-        value = wanted.get(axis, 0)
+        value = read_head(wanted.get(axis, 0))
         if isinstance(value, str):
             if value not in ("mean", "max", "min"):
                 raise InputError(f"{axis} must be a number, 'mean', 'max' or 'min'; got {value!r}")
@@ -306,6 +310,7 @@ def _poster(
     state: dict[str, Any],
     item: int,
     title: str,
+    tokens: Sequence[str] | None,
 ) -> tuple[bytes, str]:
     whole_layers = state["layers"] != "one"
     head = state["head"] if state["heads"] == "one" else state["heads"]
@@ -314,7 +319,8 @@ def _poster(
     words = f"{title}: layer {index}, " + (f"head {head}" if isinstance(head, int) else f"{head} over heads")
     if picture is None:
         part = next(iter(text_parts(record)))
-        return text_poster(record, part=part, place=place, head=head, item=item), f"{words}, as a matrix"
+        poster = text_poster(record, part=part, place=place, head=head, item=item, tokens=tokens)
+        return poster, f"{words}, as a matrix"
     original = image_layers(record)[place][0].heads
     chosen = original[head] if original is not None and isinstance(head, int) else head
     query = tuple(state["query"]) if state["query"] else None

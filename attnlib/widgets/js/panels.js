@@ -90,10 +90,7 @@ class Multiples {
     if (shape !== this.shape) this.build(cells, columns);
     this.shape = shape;
     cells.forEach((cell, n) => {
-      const { box, canvas } = this.cells[n];
-      const here = cell.layer === selection.layer && cell.head === selection.head;
-      box.setAttribute("aria-pressed", String(here && selection.heads === "one" && selection.layers === "one"));
-      box.tabIndex = here ? 0 : -1;
+      const { canvas } = this.cells[n];
       const [rows, across] = cell.grid;
       if (canvas.width !== across || canvas.height !== rows) {
         canvas.width = across;
@@ -105,9 +102,20 @@ class Multiples {
       paintLift(image, cell.lift, look.colours, look);
       pen.putImageData(image, 0, 0);
     });
-    if (!cells.some((cell) => cell.layer === selection.layer && cell.head === selection.head) && this.cells[0]) {
-      this.cells[0].box.tabIndex = 0;
+    this.mark(selection);
+  }
+
+  /** Press the button of what the big map shows. */
+  mark(selection) {
+    const single = selection.heads === "one" && selection.layers === "one" && selection.map === 0;
+    let found = false;
+    for (const { box, layer, head } of this.cells) {
+      const here = layer === selection.layer && head === selection.head;
+      found ||= here;
+      box.setAttribute("aria-pressed", String(here && single));
+      box.tabIndex = here ? 0 : -1;
     }
+    if (!found && this.cells[0]) this.cells[0].box.tabIndex = 0;
   }
 
   build(cells, columns) {
@@ -117,7 +125,7 @@ class Multiples {
       const canvas = make("canvas", { className: "av-small" }, { "aria-hidden": "true" });
       const box = button("", () => this.onChoose(cell.layer, cell.head), { title: cell.words, pressed: false });
       box.append(canvas, make("span", { textContent: cell.short }));
-      return { box, canvas, image: null };
+      return { box, canvas, image: null, layer: cell.layer, head: cell.head };
     });
     this.element.replaceChildren(...this.cells.map((cell) => cell.box));
   }

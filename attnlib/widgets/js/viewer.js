@@ -258,6 +258,11 @@ class Viewer {
     const source = this.sources[selection.source];
     this.multiples.element.hidden = what === "none" || source.spec.kind === "text";
     if (this.multiples.element.hidden) return;
+    const { palette, cuts, red, top } = look;
+    const key = JSON.stringify([what, selection.source, selection.row, palette, cuts, red, top,
+      what === "heads" && selection.layer, what === "layers" && selection.head]);
+    if (key === this.multiplesKey) { this.multiples.mark(selection); return; }
+    this.multiplesKey = key;
     const heads = range(this.headCount(selection));
     const layers = range(source.layers.length);
     const pairs = what === "heads" ? heads.map((head) => [selection.layer, head])
