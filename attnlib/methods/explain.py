@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from attnlib.errors import InputError
+from attnlib.methods.looks import warnings_about
 from attnlib.methods.registry import METHODS
 from attnlib.methods.request import Answer, Request
 from attnlib.record import AttentionRecord, Relevance
@@ -79,7 +80,7 @@ def _relevance(request: Request, answer: Answer, options: dict[str, Any]) -> Rel
     shown = {name: value for name, value in {**options, **answer.options}.items() if _plain(value)}
     if request.layers is not None:
         shown["layers"] = request.layers if isinstance(request.layers, int) else list(request.layers)
-    return Relevance(
+    found = Relevance(
         answer.scores,
         layout,
         request.method,
@@ -91,6 +92,8 @@ def _relevance(request: Request, answer: Answer, options: dict[str, Any]) -> Rel
         tuple(dict.fromkeys(answer.notes)),
         request.record.views,
     )
+    found.notes = (*found.notes, *warnings_about(found, METHODS[request.method].family))
+    return found
 
 
 def _plain(value: Any) -> bool:

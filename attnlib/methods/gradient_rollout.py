@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from attnlib.errors import InputError
 from attnlib.methods.card import Option
 from attnlib.methods.engine import Block, blocks_of
 from attnlib.methods.propagation import propagated
@@ -149,6 +150,9 @@ def attention_gradient(request: Request, *, positive: bool, heads: int | Sequenc
         rows = gradient_rows(request.pool, None, heads=heads, positive=positive)
         return Answer(rows.mean(dim=1), query="the pooler's own row")
     layers = request.stack(default=-1)
+    sizes = {(layer.num_queries, layer.num_keys) for layer in layers}
+    if len(sizes) > 1:
+        raise InputError(f"attention_gradient: the layers have different sizes {sorted(sizes)}; name one")
     starts = request.starts(layers[-1])
     scores = torch.stack([_rows_of(layer, starts.weights, heads, positive) for layer in layers]).mean(dim=0)
     notes = () if len(layers) == 1 else (f"mean over {len(layers)} layers",)

@@ -12,6 +12,7 @@ from attnlib.errors import InputError
 from attnlib.methods.engine import blocks_of
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
+from attnlib.methods.windows import merge_spread
 from attnlib.record import LayerAttention
 
 __all__ = ["layer_scores", "legrad"]
@@ -91,11 +92,20 @@ def legrad(request: Request) -> Answer:
     if request.query is not None:
         raise InputError("legrad averages over all query rows: it takes no query=")
     layers = request.stack()
-    scores = torch.stack([_layer_map(layer) for layer in layers]).mean(dim=0)
+    total, above = None, None
+    for layer in reversed(layers):
+        if total is not None and above is not None and layer.num_keys != above.num_keys:
+            total = merge_spread(above, layer)(total)
+        own = _layer_map(layer)
+        total, above = own if total is None else total + own, layer
+    assert total is not None
+    scores = total / len(layers)
     notes = ()
     if request.record.on_differentiate is not None and not request.record.layer_scores:
         notes = ("gradients of the final score; LeGrad takes those of each layer's own score",)
-    return Answer(scores, query="all rows, averaged", notes=notes)
+    lowest = layers[0].key_layout
+    layout = lowest if lowest is not None and lowest.num_tokens == scores.shape[-1] else None
+    return Answer(scores, query="all rows, averaged", layout=layout, notes=notes)
 
 
 def _layer_map(layer: LayerAttention) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from attnlib.methods.engine import Propagated, fused_rows, propagate, propagate_whole
@@ -50,15 +49,7 @@ def propagated(
 
 
 def answer_of(result: Propagated, words: str, every: bool) -> Answer:
-    """Return the answer of a propagation: one row, or all, with notes on what it looks like."""
+    """Return the answer of a propagation: one row, or all."""
     scores = result.scores if every else result.scores.squeeze(1)
     identity = result.identity if every or result.identity is None else result.identity.squeeze(1)
-    notes = (*result.notes, *_looks(scores))
-    return Answer(scores, identity, words, notes=notes, layout=result.layout)
-
-
-def _looks(scores: Tensor) -> tuple[str, ...]:
-    """Say that a result is not finite."""
-    if bool(torch.isfinite(scores).all()):
-        return ()
-    return ("some scores are not finite: the model's attention or its gradients were not",)
+    return Answer(scores, identity, words, notes=result.notes, layout=result.layout)

@@ -127,10 +127,8 @@ class Request:
         """
         probe = layer.weights(heads=_first(layer.heads), queries=_first(layer.queries))
         known = layout or layer.query_layout or self.layout
-        if known.num_tokens != layer.num_queries:
-            raise LayoutError(
-                f"{layer.name} has {layer.num_queries} query rows, the layout {known.num_tokens} tokens"
-            )
+        if known.num_tokens != layer.num_queries:  # the layout is that of the keys
+            known = TokenLayout(None, tokens=[f"query {i}" for i in range(layer.num_queries)])
         seen = self.seen if self.seen is not None and self.seen.shape[-1] == layer.num_queries else None
         return find_starts(
             self.query,
