@@ -1,4 +1,4 @@
-"""What a reader must know of a finished map: nothing in it, nearly even, or a few patches that hold it all."""
+"""What a reader must know of a finished map: it is empty, nearly even, or held by a few patches."""
 
 from __future__ import annotations
 
