@@ -14,7 +14,7 @@ from attnlib.errors import AttnlibError, ReportError
 from attnlib.picture import sample
 from attnlib.report.make import run_report, written
 
-__all__ = ["Made", "find_pictures", "run_reports", "write_index"]
+__all__ = ["Made", "find_pictures", "page_address", "run_reports", "write_index"]
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
@@ -116,7 +116,7 @@ def write_index(made: Sequence[Made], folder: Path, *, title: str = "Attention r
         if one.report is None:
             rows.append(f"<tr><td>{escape(one.name)}</td><td>failed: {escape(_first(one.problem))}</td></tr>")
         else:
-            link = escape(_address(one.report.name), quote=True)
+            link = escape(page_address(one.report.name), quote=True)
             rows.append(
                 f'<tr><td><a href="{link}">{escape(one.name)}</a></td><td>{_summary(one.report)}</td></tr>'
             )
@@ -164,7 +164,8 @@ def _first(text: str) -> str:
     return text.splitlines()[0] if text else ""
 
 
-def _address(name: str) -> str:
+def page_address(name: str) -> str:
+    """Return a file name as it stands in a link."""
     from urllib.parse import quote
 
     return quote(name)

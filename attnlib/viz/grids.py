@@ -78,7 +78,7 @@ def layers_and_heads(
             colorbar={"title": {"text": values, "side": "right"}, "thickness": 14},
         )
     )
-    figure.update_layout(look(dark=dark), title_text=title or "")
+    figure.update_layout(look(dark=dark), title_text=title or "", margin_t=104 if title else 56)
     drawn = (width - 190) * mosaic.shape[0] / mosaic.shape[1]
     figure.update_layout(width=width, height=int(np.clip(drawn, 160, 1400)) + 110)
     ticks = {"tickmode": "array", "showgrid": False, "zeroline": False}
@@ -144,7 +144,7 @@ def attention_matrix(
     )
     if given.size > 10_000:
         figure.update_traces(hovertemplate="query %{y}, key %{x}<br>%{z:.4g}<extra></extra>")
-    figure.update_layout(look(dark=dark), title_text=title or "", width=width)
+    figure.update_layout(look(dark=dark), title_text=title or "", width=width, margin_t=104 if title else 56)
     drawn = (width - 160) * down / across
     figure.update_layout(height=int(np.clip(drawn, 120, 900)) + 150)
     named = {"tickmode": "array", "showgrid": False, "zeroline": False}

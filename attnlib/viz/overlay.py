@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def overlay(
     numbers: bool | None = None,
     grey: bool | None = None,
     title: str | None = None,
-    width: int = 860,
+    width: int = 900,
     dark: bool = False,
 ) -> go.Figure:
     """Draw a map over the picture it belongs to.
@@ -273,8 +274,8 @@ def _finish(
     lines = list(facts(relevance, bands, index))
     if not placement.covers_all:
         lines.append("Outside the dashed frame the model saw nothing.")
-    lines += placement.notes
-    room = 300
+    lines = [part for line in [*lines, *placement.notes] for part in textwrap.wrap(line, width // 8)]
+    room = 350
     drawn = (width - room) * height / picture_width
     figure.update_layout(
         width=width,

@@ -144,7 +144,7 @@ def look(*, dark: bool = False) -> dict[str, object]:
         "paper_bgcolor": paper,
         "plot_bgcolor": paper,
         "margin": {"l": 56, "r": 24, "t": 64, "b": 48},
-        "title": {"x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 12}},
+        "title": {"x": 0, "y": 1, "xanchor": "left", "yanchor": "top", "pad": {"l": 12, "t": 14}},
         "hoverlabel": {"font": {"family": FONT, "size": 13}},
     }
 
