@@ -23,7 +23,7 @@ _KINDS = ("self", "cross", "pool")
 
 @contextmanager
 def capturing(
-    model: nn.Module,
+    model: nn.Module | Any,
     *,
     layers: int | Sequence[int] | None = None,
     heads: int | Sequence[int] | None = None,
