@@ -137,8 +137,8 @@ def table(results: dict[tuple[str, int], list[dict]], sizes: list[int]) -> str:
             seconds = statistics.median(one["total"] for one in good)
             memory = statistics.median(one["megabytes"] for one in good)
             lines.append(
-                f"| `{method}` | {ratio:.2f} x | {work:.2f} x | {caught:.2f} x | {seconds:.2f} | {memory:,.0f} MB "
-                f"| {good[0]['how']} |"
+                f"| `{method}` | {ratio:.2f} x | {work:.2f} x | {caught:.2f} x | {seconds:.2f} "
+                f"| {memory:,.0f} MB | {good[0]['how']} |"
             )
         lines.append("")
     return "\n".join(lines)
@@ -174,7 +174,8 @@ def main() -> None:
         head = (
             f"# Methods: time and memory\n\nViT-S/14, random weights, {os.cpu_count()} cores; median of "
             f"{repeat + 1} fresh processes per cell, interleaved. Ratios are to a plain forward pass of the "
-            "same process, in seconds and in processor time (the fairer one on a busy machine); memory is the highest above the loaded model that has run once. Made by "
+            "same process, in seconds and in processor time (the fairer one on a busy machine); memory is the "
+            "highest above the loaded model that has run once. Made by "
             "`python benchmarks/methods.py`.\n\n"
         )
         chosen.output.write_text(head + table(results, sizes))
