@@ -174,7 +174,7 @@ def main() -> None:
         head = (
             f"# Methods: time and memory\n\nViT-S/14, random weights, {os.cpu_count()} cores; median of "
             f"{repeat + 1} fresh processes per cell, interleaved. Ratios are to a plain forward pass of the "
-            "same process, in seconds and in processor time (the fairer one on a busy machine); memory is the "
+            "same process, in seconds and in processor time (fairer on a busy machine); memory is the "
             "highest above the loaded model that has run once. Made by "
             "`python benchmarks/methods.py`.\n\n"
         )
