@@ -63,10 +63,10 @@ _EPS = 1e-12
     "some hundred tokens",
     deviations=(
         "Written for BERT. In pre-norm models (ViT) the same rules are applied in the order of the block: "
-        "the norm in front of the attention and of the feed-forward passes vectors on with the deviation of the "
-        "real state, and its shift is shared out like every bias.",
-        "A block whose feed-forward is not two linear maps with an activation, or a head that does not read "
-        "one token, is refused.",
+        "the norm in front of the attention and of the feed-forward passes vectors on with the deviation of "
+        "the real state, and its shift is shared out like every bias.",
+        "A block whose feed-forward is not two linear maps with an activation, or a head that does not "
+        "read one token, is refused.",
         "That the parts add up to the real logit is checked in every call.",
     ),
 )
@@ -112,7 +112,7 @@ def decomposed_states(
         If the vectors would not fit in memory.
     """
     blocks = [_complete(layer) for layer in layers]
-    first: Tensor = blocks[0].total
+    first = blocks[0].total
     num_tokens, width, size = layers[0].num_keys, int(first.shape[-1]), first.element_size()
     needed = num_tokens * (num_tokens if len(layers) > 1 else len(rows)) * width * size * 3
     if needed > _LARGEST:
