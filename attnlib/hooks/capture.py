@@ -46,7 +46,7 @@ def capture(
         As for :func:`capturing`; also if the target does not fit the output.
     """
     module = model if isinstance(model, nn.Module) else getattr(model, "model", model)
-    args, kwargs, views = _arguments(model, inputs)
+    args, kwargs, prepared = _arguments(model, inputs)
     with (
         capturing(
             model, layers=layers, heads=heads, gradients=target is not None, max_memory=max_memory
@@ -59,7 +59,11 @@ def capture(
         else:
             output = module(*args, **kwargs)
     record.output = output
-    record.views = views
+    if prepared is not None:
+        record.views = tuple(prepared.views)
+        name_tokens = getattr(model, "name_tokens", None)
+        if callable(name_tokens):
+            name_tokens(record, prepared)
     if collected is not None:
         collected.attach(record)
 
@@ -88,20 +92,20 @@ def _collecting(module: nn.Module, internals: bool) -> Any:
     return room.collecting(module)
 
 
-def _arguments(model: Any, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any], tuple[Any, ...]]:
-    """Turn ``inputs`` into positional and keyword arguments of the forward pass, and views."""
+def _arguments(model: Any, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """Turn ``inputs`` into positional and keyword arguments, and what prepared them (None = nobody)."""
     if hasattr(inputs, "inputs") and hasattr(inputs, "views"):
-        return (), dict(inputs.inputs), tuple(inputs.views)
+        return (), dict(inputs.inputs), inputs
     if isinstance(inputs, Mapping) or (hasattr(inputs, "data") and isinstance(inputs.data, Mapping)):
-        return (), dict(inputs), ()
+        return (), dict(inputs), None
     if isinstance(inputs, Tensor):
-        return (inputs,), {}, ()
+        return (inputs,), {}, None
     if isinstance(inputs, tuple) and inputs and all(isinstance(one, Tensor) for one in inputs):
-        return inputs, {}, ()
+        return inputs, {}, None
     prepare = getattr(model, "prepare", None)
     if callable(prepare) and not isinstance(model, nn.Module):
         prepared: Any = prepare(inputs)
-        return (), dict(prepared.inputs), tuple(prepared.views)
+        return (), dict(prepared.inputs), prepared
     raise InputError(
         f"inputs must be a mapping of tensors, a tensor or a tuple of tensors, got {type(inputs).__name__}; "
         "pictures and texts need a model from load_model"

@@ -36,7 +36,14 @@ def _saliency() -> LoadedModel:
     processor = PatchProcessor(patch_size=14, size=518)
     layout = TokenLayout((37, 37), 14, ("class",), "patches")
     return LoadedModel(
-        _SALIENCY.name, load_saliency_model(), processor, (), _SALIENCY, processor, lambda: layout
+        _SALIENCY.name,
+        load_saliency_model(),
+        processor,
+        (),
+        _SALIENCY,
+        processor,
+        lambda: layout,
+        readout_is_known=True,
     )
 
 

@@ -112,11 +112,10 @@ class TextPreparer:
     def _layouts(self, tokens: Any, seen: Tensor | None) -> Any:
         if self.start is not None:
             return ()
-        last = [0] * len(tokens.texts)
-        if self.reads_last:
-            rows = torch.ones(len(last), len(tokens.labels[0])) if seen is None else seen
-            last = [int(row.nonzero().max()) for row in rows]
-        return tokens.layouts([[index] for index in last])
+        if not self.reads_last:
+            return tokens.layouts([None] * len(tokens.texts))
+        rows = torch.ones(len(tokens.texts), len(tokens.labels[0])) if seen is None else seen
+        return tokens.layouts([[int(row.nonzero().max())] for row in rows])
 
 
 class PairPreparer:

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from attnlib.errors import InputError
 from attnlib.layout import TokenLayout
+from attnlib.models.naming import name_tokens
 from attnlib.models.said import Said, read_output, tokenizer_of
 from attnlib.picture import View
+from attnlib.record import AttentionRecord
 
 __all__ = ["LoadedModel", "ModelCard", "Prepared", "Preparer"]
 
@@ -87,6 +89,7 @@ class LoadedModel:
     preparer : function that ``prepare`` calls.
     find_layout : function that finds the layout of a default input when somebody asks for it.
     notes : sentences that a user of this model must know.
+    readout_is_known : whether ``layout.readout`` is certain from how the model was built.
     """
 
     name: str
@@ -97,6 +100,7 @@ class LoadedModel:
     preparer: Preparer
     find_layout: Callable[[], TokenLayout | None] = lambda: None
     notes: tuple[str, ...] = field(default=())
+    readout_is_known: bool = False
 
     @cached_property
     def layout(self) -> TokenLayout | None:
@@ -158,6 +162,10 @@ class LoadedModel:
             tokenizer=tokenizer_of(self.processor),
             config=getattr(self.model, "config", None),
         )
+
+    def name_tokens(self, record: AttentionRecord, prepared: Prepared) -> None:
+        """Complete the layouts of a record with labels, words, and what the head is known to read."""
+        name_tokens(record, self, prepared)
 
     def describe(self) -> str:
         """Describe the model in a few lines: what it is, its size, its tokens, its licence."""

@@ -36,8 +36,8 @@ class Tokenized:
     texts: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
-    def layouts(self, readout: Sequence[Sequence[int]]) -> tuple[TokenLayout, ...]:
-        """Return one layout per item, given the tokens that the head reads."""
+    def layouts(self, readout: Sequence[Sequence[int] | None]) -> tuple[TokenLayout, ...]:
+        """Return one layout per item, given the tokens that the head reads (None = not known)."""
         rows = zip(self.labels, self.spans, readout, strict=True)
         return tuple(TokenLayout(None, tokens=t, spans=s, readout=r, notes=self.notes) for t, s, r in rows)
 
