@@ -93,7 +93,8 @@ def markdown(board: Scoreboard, command: str, minutes: float, choice: str) -> st
     lines += [
         "Scenes are generated, with exact masks, from a seed on which no model was trained; a scene "
         "counts if the model says the class that it is asked about. Values are means over scenes; the "
-        "intervals (95 %, bootstrap over scenes) are in `attnlib/evaluate/scoreboard.json`. A `*` marks values whose paired "
+        "intervals (95 %, bootstrap over scenes) are in `attnlib/evaluate/scoreboard.json`. A "
+        "`*` marks values whose paired "
         "difference from noise (an even map for mass and grid, a random map otherwise) has an interval "
         "without 0 in it, in the better direction. A column with a dagger (†) is **won by a constant map**: "
         'alone it is no merit. For `scenes-shortcut` the question is "star" and the truth is the watermark '

@@ -31,6 +31,7 @@ WORDS = ("SUN", "TEA", "OWL", "FOX")
 """Words that may be written into a scene."""
 WATERMARK = "IMGX"
 """Text of the planted shortcut."""
+_STAMP = (225, 20, 140)
 STYLES = ("plain", "striped")
 """How a shape is filled; captions say it."""
 _SKIN = ((250, 220, 70), (250, 205, 95))
@@ -145,7 +146,7 @@ def make_scene(
     classes : classes to show; drawn at random (one to three) if omitted.
     words : words to write; at random (none or one) if omitted.
     decoys : number of irregular patches that belong to no class; one or two if omitted.
-    watermark : write the small half-transparent mark of the shortcut into a corner.
+    watermark : stamp the small, slightly transparent mark of the shortcut into a corner.
 
     Raises
     ------
@@ -274,15 +275,17 @@ class _Canvas:
         self._draw("decoy", "decoy", place, pixels, mask, "", parts)
 
     def stamp_watermark(self) -> None:
-        mask = letters(WATERMARK, max(1, round(self.scale)))
-        height, width = mask.shape
+        text = np.pad(letters(WATERMARK, max(1, round(self.scale))), max(2, round(2 * self.scale)))
+        height, width = text.shape
         gap = max(1, round(2 * self.scale))
         low, left = bool(self.rng.random() < 0.5), bool(self.rng.random() < 0.5)
         top = self.side - height - gap if low else gap
         start = gap if left else self.side - width - gap
         area = self.pixels[top : top + height, start : start + width].astype(np.int32)
-        marked = np.where(mask[..., None], (area + 3 * 255) // 4, area).astype(np.uint8)
-        self._draw("watermark", "watermark", (top, start), marked, mask, "", {})
+        ink = np.where(text[..., None], 255, np.array(_STAMP))
+        marked = ((area + 3 * ink) // 4).astype(np.uint8)
+        box = np.ones((height, width), bool)
+        self._draw("watermark", "watermark", (top, start), marked, box, "", {})
 
     def _shade(self, color: tuple[int, int, int]) -> np.ndarray:
         return np.clip(np.array(color) + self.rng.integers(-18, 19, 3), 0, 255)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ from attnlib.evaluate.localisation import (
     pointing_game,
 )
 from attnlib.evaluate.measures import MEASURES
-from attnlib.evaluate.perturbation import CHEFER_FRACTIONS, deletion, insertion
+from attnlib.evaluate.perturbation import CHEFER_FRACTIONS, Curves, deletion, insertion
 from attnlib.evaluate.randomisation import another_label, randomised, similarity, stages
 from attnlib.evaluate.scenes import CLASSES
 from attnlib.evaluate.statistics import Estimate, mean_estimate, paired_difference
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["Scoreboard", "measure_model", "shipped_scoreboard"]
 
 _FORMAT = "attnlib.scoreboard/1"
-_CHEAP_STEPS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,10 @@ def measure_model(
         values |= {(loaded.name, name, measure): value for measure, value in row.items()}
         _tell(progress, f"{loaded.name}: {name}")
     for row_name, options in wanted.items():
-        kept = _cached(cache, f"{setting}/{json.dumps([row_name, options], sort_keys=True, default=str)}")
+        code = _sources(options["method"])
+        kept = _cached(
+            cache, f"{setting}/{code}/{json.dumps([row_name, options], sort_keys=True, default=str)}"
+        )
         start = time.perf_counter()
         try:
             if kept is not None and kept.exists():
@@ -228,24 +231,24 @@ def _measure_row(
 
 
 def _map_values(trials: Trials, maps: Tensor) -> dict[str, Tensor]:
-    """Return what can be measured on finished maps."""
-    pixels = trials.pixel_values
-    down = deletion(trials.probability, pixels, maps, fractions=_CHEAP_STEPS).area
-    up = insertion(trials.probability, pixels, maps, fractions=_CHEAP_STEPS).area
+    """Return what can be measured on finished maps; hidden patches are black, as in Chefer's protocol."""
+    black: dict[str, Any] = {"fill": -1.0, "fractions": CHEFER_FRACTIONS[::2]}
+    down = deletion(trials.logits, trials.pixel_values, maps, **black)
+    up = insertion(trials.logits, trials.pixel_values, maps, **black)
+    fall, rise = (Curves(c.fractions, trials.chances(c.scores)).area for c in (down, up))
     row = {
         "mass_inside": mass_inside(maps, trials.masks),
         "pointing": pointing_game(maps, trials.masks),
         "iou": iou(maps, trials.masks),
         "average_precision": average_precision(maps, trials.masks),
-        "deletion": down,
-        "insertion": up,
-        "faithfulness": up - down,
+        "deletion": fall,
+        "insertion": rise,
+        "faithfulness": rise - fall,
         "hot_background": hot_background(maps, coverage(trials.things, (maps.shape[1], maps.shape[2]))),
     }
     if not trials.is_pair:
-        black = {"fill": -1.0, "fractions": CHEFER_FRACTIONS[::2]}
-        row["positive_perturbation"] = deletion(trials.hit, pixels, maps, **black).area
-        row["negative_perturbation"] = insertion(trials.hit, pixels, maps, **black).area
+        for name, curves in (("positive_perturbation", down), ("negative_perturbation", up)):
+            row[name] = Curves(curves.fractions, trials.hits(curves.scores)).area
     return row
 
 
@@ -265,9 +268,12 @@ def _check_values(trials: Trials, options: dict[str, Any], seed: int) -> dict[st
     with randomised(model, stages(model), seed=seed):
         other = torch.nan_to_num(maps_of(trials.pixel_values))
     own = torch.tensor([CLASSES.index(target) for target in trials.targets])
+    # a map without any contrast has nothing that could depend on weights or label
+    empty = original.amax(dim=(-2, -1)) == original.amin(dim=(-2, -1))
+    unknown = torch.tensor(float("nan"))
     return {
-        "weights_matter": similarity(original, other).abs(),
-        "label_matters": another_label(maps_for, own, (own + 3) % len(CLASSES)),
+        "weights_matter": similarity(original, other).abs().where(~empty, unknown),
+        "label_matters": another_label(maps_for, own, (own + 3) % len(CLASSES)).where(~empty, unknown),
         "stability": stability(maps_of, trials.pixel_values, samples=1, seed=seed),
         "sensitivity": sensitivity(maps_of, trials.pixel_values, samples=1, seed=seed),
     }
@@ -323,16 +329,19 @@ def _fingerprint(loaded: LoadedModel) -> str:
 def _cached(cache: str | Path | None, key: str) -> Path | None:
     if cache is None:
         return None
-    return Path(cache) / f"{hashlib.sha256(f'{_FORMAT}/{_sources()}/{key}'.encode()).hexdigest()[:24]}.pt"
+    return Path(cache) / f"{hashlib.sha256(f'{_FORMAT}/{key}'.encode()).hexdigest()[:24]}.pt"
 
 
 @functools.cache
-def _sources() -> str:
-    """Return a digest of the code that the numbers depend on, so that a changed method is measured anew."""
-    digest = hashlib.sha256()
-    for room in ("methods", "hooks", "evaluate"):
-        for file in sorted(Path(str(files(f"attnlib.{room}"))).glob("*.py")):
-            digest.update(file.read_bytes())
+def _sources(method: str) -> str:
+    """Return a digest of the code of a method and of the measures, so that changed code is run anew."""
+    from attnlib.methods import METHODS
+
+    digest = hashlib.sha256(
+        inspect.getsource(inspect.getmodule(METHODS[method].run) or METHODS[method].run).encode()
+    )
+    for name in ("localisation", "perturbation", "randomisation", "scenes", "trials", "scoreboard"):
+        digest.update(Path(str(files("attnlib.evaluate"))).joinpath(f"{name}.py").read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -85,10 +85,7 @@ class Trials:
 
     def probability(self, pixel_values: Tensor) -> Float[Tensor, "batch"]:
         """Return each item's own score in 0..1: sigmoid of the logit, or cosine similarity for a pair."""
-        logits = self.logits(pixel_values)
-        if self.is_pair:
-            return logits / self.loaded.model.logit_scale.detach().exp()  # type: ignore[operator]
-        return logits.sigmoid()
+        return self.chances(self.logits(pixel_values))
 
     @property
     def is_pair(self) -> bool:
@@ -97,8 +94,17 @@ class Trials:
 
     def hit(self, pixel_values: Tensor) -> Float[Tensor, "batch"]:
         """Return 1 where the model says the label; NaN for a pair, which says none."""
-        logits = self.logits(pixel_values)
+        return self.hits(self.logits(pixel_values))
+
+    def hits(self, logits: Tensor) -> Tensor:
+        """Return 1 where a logit says the label; NaN for a pair, which says none."""
         return torch.full_like(logits, float("nan")) if self.is_pair else (logits > 0).float()
+
+    def chances(self, logits: Tensor) -> Tensor:
+        """Return logits as scores in 0..1: sigmoid, or cosine similarity for a pair."""
+        if self.is_pair:
+            return logits / self.loaded.model.logit_scale.detach().exp()  # type: ignore[operator]
+        return logits.sigmoid()
 
     def _inputs(self, pixels: Tensor) -> dict[str, Tensor]:
         if not self.is_pair:
@@ -186,11 +192,14 @@ def maps_of_method(
     NeedsError
         If the method cannot be used on this model.
     """
-    from attnlib.methods import explain
+    from attnlib.methods import METHODS, explain
 
+    needs = set(METHODS[method].needs)
+    internals = bool(needs & {"internals", "model"})
+    gradients = bool(needs & {"gradients", "model"})
     parts = []
     for start in range(0, len(trials), chunk):
-        record = trials.part(start, start + chunk).capture()
+        record = trials.part(start, start + chunk).capture(internals=internals, gradients=gradients)
         parts.append(patch_scores(explain(record, method, **options)))
     return torch.cat(parts)
 

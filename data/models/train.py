@@ -371,7 +371,7 @@ def main() -> None:
             store(name, model, pair_metrics(model, tokenizer, test), tokenizer)
         elif name == "scenes-captioner":
             model = build.captioner(backbone, len(tokenizer))
-            train_captioner(model, pool, tokenizer, steps(400))
+            train_captioner(model, pool, tokenizer, steps(700))
             store(name, model, captioner_metrics(model, tokenizer, test), tokenizer)
 
 

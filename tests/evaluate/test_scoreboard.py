@@ -1,0 +1,128 @@
+import json
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    from attnlib import load_model
+
+    return load_model("scenes-vit")
+
+
+@pytest.fixture(scope="module")
+def board(loaded, tmp_path_factory):
+    from attnlib.evaluate import measure_model
+
+    return measure_model(
+        loaded,
+        {"generic_relevance": {}, "rollout from 2": {"method": "rollout", "start_layer": 2}, "raw": {}},
+        count=40,
+        checks=6,
+        seed=31,
+        cache=tmp_path_factory.mktemp("cache"),
+    )
+
+
+def test_a_method_with_gradients_finds_the_thing_on_scenes_of_a_new_seed(board):
+    for measure in ("mass_inside", "average_precision", "faithfulness", "grid_pointing"):
+        noise = "uniform" if measure in ("mass_inside", "grid_pointing") else "random"
+        gain = board.against("scenes-vit", "generic_relevance", noise, measure)
+        assert gain.low > 0.1, measure
+    assert board.against("scenes-vit", "generic_relevance", "raw", "mass_inside").low > 0
+
+
+def test_baselines_stand_in_every_board_and_know_nothing(board):
+    area = board.estimate("scenes-vit", "uniform", "mass_inside").value
+    assert area < 0.12
+    for name in ("uniform", "random"):
+        chance = board.estimate("scenes-vit", name, "faithfulness")
+        assert abs(chance.value) < 0.12
+        assert board.estimate("scenes-vit", name, "grid_pointing").value == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_map_of_attention_alone_ignores_the_label_and_that_is_seen(board):
+    assert board.estimate("scenes-vit", "raw", "label_matters").value > 0.99
+    assert board.estimate("scenes-vit", "generic_relevance", "label_matters").value < 0.9
+
+
+def test_the_frame_has_intervals_and_differences_from_noise(board):
+    frame = board.to_frame().set_index(["method", "measure"])
+    cell = frame.loc[("generic_relevance", "average_precision")]
+    assert cell["low"] < cell["value"] < cell["high"]
+    assert cell["above_noise_low"] > 0
+    assert cell["count"] == 40
+
+
+def test_a_repeated_run_reads_its_cache_and_gives_the_same(loaded, tmp_path, monkeypatch):
+    from attnlib.evaluate import measure_model, scoreboard
+
+    options = {"count": 5, "checks": 2, "seed": 7, "cache": tmp_path}
+    first = measure_model(loaded, ["raw"], **options)
+    assert len(list(tmp_path.iterdir())) == 1
+
+    def fail(*_):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(scoreboard, "_measure_row", fail)
+    again = measure_model(loaded, ["raw"], **options)
+    for key, value in first.values.items():
+        torch.testing.assert_close(value, again.values[key], equal_nan=True)
+
+
+def test_a_method_that_refuses_is_listed_with_its_reason(loaded, monkeypatch):
+    from attnlib.errors import NeedsError
+    from attnlib.evaluate import measure_model, scoreboard
+
+    def refuse(*_, **__):
+        raise NeedsError("needs what is not there")
+
+    monkeypatch.setattr(scoreboard, "maps_of_method", refuse)
+    board = measure_model(loaded, ["rollout"], count=3, checks=2)
+    assert board.refusals["scenes-vit", "rollout"] == "NeedsError: needs what is not there"
+
+
+def test_the_shortcut_board_takes_the_watermark_for_the_truth():
+    from attnlib import load_model
+    from attnlib.evaluate import maps_of_method, mass_inside, shortcut_trials
+
+    trials = shortcut_trials(load_model("scenes-shortcut"), 20, seed=9)
+    maps = maps_of_method(trials, "generic_relevance")
+    on_mark = mass_inside(maps, trials.masks).mean()
+    area = trials.masks.float().mean()
+    stars = torch.stack([torch.from_numpy(scene.mask("star")) for scene in trials.scenes])
+    assert on_mark > 5 * area
+    assert on_mark > mass_inside(maps, stars).mean()
+
+
+def test_the_shipped_scoreboard_covers_the_models_and_says_how_many_scenes():
+    from attnlib.evaluate import MEASURES, shipped_scoreboard
+
+    board = shipped_scoreboard()
+    assert board["format"] == "attnlib.scoreboard/1"
+    assert {"scenes-vit", "scenes-mean"} <= {cell["model"] for cell in board["cells"]}
+    assert {cell["measure"] for cell in board["cells"]} <= set(MEASURES)
+    main = [c for c in board["cells"] if c["method"] == "rollout" and c["measure"] == "mass_inside"]
+    assert main
+    assert all(cell["count"] >= 200 for cell in main)
+    json.dumps(board)
+
+
+def test_measures_that_a_constant_map_wins_say_so():
+    from attnlib.evaluate import MEASURES
+
+    winners = {name for name, measure in MEASURES.items() if measure.constant_wins}
+    assert winners == {"stability", "sensitivity", "hot_background", "head_agreement"}
+    for name in winners:
+        assert "win" in MEASURES[name].constant
+
+
+def test_too_small_boards_and_empty_selections_are_refused(loaded):
+    from attnlib.errors import InputError
+    from attnlib.evaluate import measure_model
+
+    with pytest.raises(InputError, match="at least two"):
+        measure_model(loaded, ["raw"], count=1)
+    with pytest.raises(InputError, match="empty selection"):
+        measure_model(loaded, [], count=5, checks=2)

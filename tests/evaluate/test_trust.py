@@ -1,0 +1,132 @@
+import json
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def case():
+    from attnlib import capture, explain, load_model
+    from attnlib.evaluate import CLASSES, make_scene
+
+    loaded = load_model("scenes-vit")
+    scene = make_scene(5, 1, classes=["star", "portrait"], decoys=1)
+    record = capture(loaded, [scene.picture], target=CLASSES.index("star"))
+    return loaded, scene, explain(record, "generic_relevance")
+
+
+@pytest.fixture(scope="module")
+def full(case):
+    from attnlib.evaluate import CLASSES, trust
+
+    loaded, scene, relevance = case
+    return trust(relevance, loaded, [scene.picture], target=CLASSES.index("star"), checks="all")
+
+
+def test_a_map_of_the_evidence_beats_random_orders(full):
+    assert full["deletion"].value < full["deletion"].baseline - 0.2
+    assert full["faithfulness"].verdict == "better"
+    assert full["deletion"].source == "this picture"
+
+
+def test_a_map_of_the_evidence_depends_on_weights_and_label(full):
+    assert full["weights_matter"].value < 0.6
+    assert full["label_matters"].value < 0.9
+    assert full["stability"].value > 0.8
+    assert full["stability"].verdict == "no merit alone"
+
+
+def test_known_truth_names_model_scenes_and_interval(full):
+    known = [n for n in full.numbers if n.source.startswith("known truth")]
+    assert known
+    for number in known:
+        assert number.low <= number.value <= number.high
+        assert "scenes" in number.source
+
+
+def test_a_map_of_the_pixels_alone_is_found_out(case):
+    from attnlib import Relevance
+    from attnlib.evaluate import baseline_maps, trust
+
+    loaded, scene, relevance = case
+    layout = relevance.layout
+
+    def edges(inputs):
+        maps = baseline_maps("edges", inputs["pixel_values"], layout.grid).flatten(1)
+        prefix = torch.zeros(len(maps), layout.num_prefix_tokens)
+        return Relevance(torch.cat([prefix, maps], dim=1), layout, "edges by hand")
+
+    inputs = loaded.prepare([scene.picture]).inputs
+    told = trust(edges(inputs), loaded, inputs, checks=["randomisation", "label"], again=edges)
+    assert told["weights_matter"].value == pytest.approx(1.0)
+    assert told["weights_matter"].verdict == "no better"
+    assert "label" in told.left_out
+
+
+def test_cheap_checks_are_the_default_and_the_rest_is_named_with_its_cost(case):
+    from attnlib.evaluate import CHECKS, trust
+
+    loaded, scene, relevance = case
+    told = trust(relevance, loaded, [scene.picture])
+    assert {"stability", "randomisation", "label"} <= set(told.left_out)
+    assert told.left_out["stability"] == CHECKS["stability"]
+    assert told.seconds > 0
+
+
+def test_a_check_that_would_take_too_long_is_left_out_and_its_cost_told(case):
+    from attnlib.evaluate import trust
+
+    loaded, scene, relevance = case
+    told = trust(relevance, loaded, [scene.picture], seconds=0.0)
+    assert "would take about" in told.left_out["perturbation"]
+    assert not any(n.name == "deletion" for n in told.numbers)
+
+
+def test_without_a_model_only_known_truth_is_told(case):
+    from attnlib.evaluate import trust
+
+    told = trust(case[2])
+    assert {n.source.split(":")[0] for n in told.numbers} == {"known truth"}
+    assert "needs the model" in told.left_out["perturbation"]
+
+
+def test_the_panel_is_text_table_and_json_with_the_same_numbers(full):
+    content = json.loads(full.to_json())
+    assert content["schema"] == "attnlib.trust/1"
+    assert len(content["numbers"]) == len(full.numbers) == len(full.to_frame())
+    for number in full.numbers:
+        assert f"{number.value:.2f}" in full.to_markdown()
+        assert number.sentence in full.to_markdown()
+        assert f"{number.baseline:.2f}" in number.sentence
+
+
+def test_html_escapes_and_brings_no_scripts(full):
+    from dataclasses import replace
+
+    evil = replace(full, notes=("<script>alert(1)</script>",), method="<b>")
+    page = evil.to_html()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "<b>" not in page
+
+
+def test_unknown_checks_and_items_are_refused(case):
+    from attnlib.errors import InputError
+    from attnlib.evaluate import trust
+
+    with pytest.raises(InputError, match="unknown checks"):
+        trust(case[2], checks=["luck"])
+    with pytest.raises(InputError, match="unknown checks"):
+        trust(case[2], checks=[])
+    with pytest.raises(InputError, match="outside the batch"):
+        trust(case[2], item=3)
+
+
+def test_the_model_is_as_before_after_all_checks(case):
+    from attnlib.evaluate import trust
+
+    loaded, scene, relevance = case
+    before = {name: value.clone() for name, value in loaded.model.state_dict().items()}
+    trust(relevance, loaded, [scene.picture], checks=["randomisation"])
+    assert all(torch.equal(value, before[name]) for name, value in loaded.model.state_dict().items())
+    assert all(p.grad is None for p in loaded.model.parameters())
