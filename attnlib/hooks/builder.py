@@ -13,6 +13,7 @@ from attnlib.hooks.calls import Call
 from attnlib.hooks.describe import Describer
 from attnlib.hooks.origins import Origins
 from attnlib.hooks.settle import Settler
+from attnlib.hooks.steps import Steps
 from attnlib.record import AttentionRecord, LayerAttention
 
 __all__ = ["RecordBuilder"]
@@ -34,13 +35,26 @@ class RecordBuilder:
         self._layers = layers
         self._kinds = tuple(kinds)
         self._settler = Settler(model)
+        self._steps = Steps()
+        self._kept: list[Call] = []
 
     def add(self, calls: list[Call], origins: Origins, output: Any) -> None:
         """Add the layers of one forward pass that has ended."""
-        self._record.output = output
-        settled = self._settler.settle(calls)
-        self._record.layers = (*self._record.layers, *(layer for _, layer in settled))
-        Describer(self._model, origins, output).describe(settled, self._record)
+        record = self._record
+        record.output = output
+        continuing = self._steps.continues(calls)
+        if continuing:
+            if self._steps.number == 0:
+                for layer in record.layers:
+                    layer.step = 0
+            self._steps.number += 1
+        settled = self._settler.settle(calls, step=self._steps.number if continuing else None)
+        self._kept += [call for call, _ in settled]
+        if not continuing:
+            Describer(self._model, origins, output).describe(settled, record)
+        layers = [layer for _, layer in settled]
+        self._steps.take(layers, continuing=continuing)
+        record.layers = (*record.layers, *layers)
 
     def finish(self, notes: Sequence[str]) -> None:
         """Keep what was asked for.
@@ -49,8 +63,12 @@ class RecordBuilder:
         ------
         InputError
             If nothing of it exists.
+        CaptureError
+            If what was kept was overwritten by the model.
         """
         record = self._record
+        for call in self._kept:
+            call.check_unchanged()
         have = sorted({layer.kind for layer in record.layers})
         chosen: tuple[LayerAttention, ...] = tuple(one for one in record.layers if one.kind in self._kinds)
         if not chosen:

@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from attnlib.errors import CaptureError
 from attnlib.hooks.origins import TokenSequence
 from attnlib.hooks.placement import Placement
 from attnlib.hooks.trail import Frame
+from attnlib.hooks.verify import compare, tolerance
 from attnlib.record import AttentionSource
 
 __all__ = ["Call"]
@@ -54,7 +56,38 @@ class Call:
     heads: tuple[int, ...] | None = None
     total_heads: int | None = None
 
+    def remember(self, rows: list[int], expected: Tensor) -> None:
+        """Keep a few output rows, and the write counters of what is kept by reference."""
+        self.rows, self.expected = rows, expected.clone()
+        self.versions = tuple((one, _version(one)) for one in _referred(self.source))
+
+    def check_unchanged(self) -> None:
+        """Refuse if the model wrote over what was kept, such as a cache of fixed size.
+
+        Raises
+        ------
+        CaptureError
+            If the weights no longer reproduce the output of the call.
+        """
+        if self.expected is None or all(_version(one) == count >= 0 for one, count in self.versions):
+            return
+        difference, scale = compare(self.source, self.rows, self.expected)
+        if not difference <= tolerance(self.expected.dtype) * max(scale, 1e-3):
+            raise CaptureError(
+                f"{self.name}: the model wrote over the keys or values of an earlier call (a cache of fixed size?), "
+                "so its weights are lost; generate with a cache that grows (cache_implementation='dynamic')"
+            )
+
     @property
     def name(self) -> str:
         """Path of the module that made the call."""
         return self.frame.name
+
+
+def _referred(source: AttentionSource) -> list[Tensor]:
+    words = ("query", "key", "value", "attention", "mask")
+    return [one for word in words if isinstance(one := getattr(source, word, None), Tensor)]
+
+
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version

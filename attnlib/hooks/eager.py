@@ -60,10 +60,9 @@ def _turned(tensor: Tensor) -> Tensor:
 
 
 def _varies_along(held: Softmaxed, tensor: Tensor, axis: int) -> bool:
+    """Tell whether the softmax columns run along ``axis``; in banded matrices they run along the rows too."""
     axis = axis % tensor.dim()
-    return held.columns.dim() == tensor.dim() and all(
-        size == 1 or place == axis for place, size in enumerate(held.columns.shape)
-    )
+    return held.columns.dim() == tensor.dim() and (held.columns.shape[axis] > 1 or tensor.shape[axis] == 1)
 
 
 def _einsum(args: Sequence[Any], probabilities: Probabilities) -> Product | None:
@@ -148,7 +147,7 @@ def read_product(
             return None  # the softmax ran over tokens, but its rows are channels: factorised attention
         row_origin = None
     key_rows = None if key_origin is None else key_origin.rows(values.shape)
-    columns = int(held.columns.numel())
+    columns = len(held.columns[held.columns >= 0].unique())
     call = Call(
         frame,
         root,

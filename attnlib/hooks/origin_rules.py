@@ -72,6 +72,9 @@ def move(
     name = getattr(func, "__name__", "")
     if name == "view" and not any(isinstance(one, torch.dtype) for one in swapped):
         return full.reshape(*swapped[1:], **options)  # numbers need not lie in memory as the tensor does
+    if name == "as_strided":  # reads memory, so the numbers must lie as the tensor does
+        full = torch.empty_strided(tensor.shape, tensor.stride(), dtype=ids.dtype).copy_(full)
+        return func(full, *swapped[1:], **options)
     if name == "unfold" and func is functional.unfold:
         moved = func(full.to(torch.float64) + 1, *swapped[1:], **options).to(ids.dtype) - 1
         return torch.where(moved < 0, PADDING, moved)
@@ -166,6 +169,8 @@ def _nearer(a: Origin, b: Origin) -> Origin | None:
         return a
     if b.sequence.root and not a.sequence.root:
         return b
+    if (a.sequence.batch, a.sequence.size) == (b.sequence.batch, b.sequence.size) and _agree(a.ids, b.ids):
+        return a
     if b.sequence in a.sequence.ancestors and a.ids.shape == b.ids.shape:
         return a
     if a.sequence in b.sequence.ancestors and a.ids.shape == b.ids.shape:

@@ -51,6 +51,7 @@ def _unguarded(function: Callable[..., Any]) -> Callable[..., Any]:
     return twin
 
 
+_BESIDE = ("mask", "position", "type_ids", "segment", "label", "cache")  # inputs that are no tokens
 _MULTI_HEAD = functional.multi_head_attention_forward
 _multi_head_twin = _unguarded(_MULTI_HEAD)
 
@@ -154,13 +155,14 @@ class Session(TorchFunctionMode):
 
     def _keep(self, call: Call, output: Tensor, arrange: Callable[[Tensor], Tensor]) -> Tensor:
         """Verify a call against its real output and keep it, within the budget."""
-        verify(call.source, arrange(output.detach()), call.name)
+        call.remember(*verify(call.source, arrange(output.detach()), call.name))
         self.seen.add(call.name)
         if self._heads is not None:
             call.total_heads = call.source.shape[1]
             chosen = self._budget.chosen_heads(self._heads, call)
             call.heads = tuple(chosen)
             call.source = call.source.only_heads(chosen)  # type: ignore[attr-defined]
+            call.expected = None  # what is kept is a copy
         self._budget.add(call, self.trail.visited)
         if self.keeper is not None:
             output = self.keeper.leaf(output)
@@ -178,7 +180,8 @@ class Session(TorchFunctionMode):
         given = [*zip(names, frame.args, strict=False), *frame.kwargs.items()]
         with _own_work():
             for name, value in given:
-                if isinstance(value, Tensor) and value.dim() > 1:
+                beside = any(word in name for word in _BESIDE)
+                if isinstance(value, Tensor) and value.dim() > 1 and not beside:
                     self.origins.seed(name, value, batch_first=batch_first)
 
     def _end(self, _: Frame, output: Any) -> None:

@@ -40,7 +40,7 @@ class Settler:
         has_decoder = {"decoder" in call.name.lower().split(".") for call in merged}
         pooled = _pool_sequences(merged)
         if step:
-            self._counts = dict.fromkeys(self._counts, 0)
+            self._counts = {}
         layers = []
         for call in merged:
             stream = self._stream(call, len(has_decoder) == 2)

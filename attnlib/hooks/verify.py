@@ -8,7 +8,7 @@ from torch import Tensor
 from attnlib.errors import CaptureError
 from attnlib.record import AttentionSource
 
-__all__ = ["tolerance", "verify"]
+__all__ = ["compare", "tolerance", "verify"]
 
 _ROWS = 3
 
@@ -20,8 +20,8 @@ def tolerance(dtype: torch.dtype) -> float:
     )
 
 
-def verify(source: AttentionSource, output: Tensor, name: str) -> float:
-    """Compare a few rows of weights x values with the real output; return the worst difference.
+def verify(source: AttentionSource, output: Tensor, name: str) -> tuple[list[int], Tensor]:
+    """Compare a few rows of weights x values with the real output; return the rows.
 
     Parameters
     ----------
@@ -36,17 +36,23 @@ def verify(source: AttentionSource, output: Tensor, name: str) -> float:
     """
     num_queries = source.shape[2]
     rows = sorted({0, num_queries // 2, num_queries - 1})[:_ROWS]
-    with torch.no_grad():
-        weights = source.weights(slice(None), rows)
-        expected = torch.matmul(weights, source.values(slice(None)).to(weights.dtype))
-        real = output[:, :, rows].to(weights.dtype)
-        # rows without any allowed key are NaN in some kernels and an average in others: not comparable
-        seen = weights.sum(dim=-1, keepdim=True) > 0
-        difference = torch.where(seen, (expected - real).abs(), 0.0).max().item()
-        scale = torch.where(seen, real.abs(), 0.0).max().item()
+    real = output[:, :, rows]
+    difference, scale = compare(source, rows, real)
     if not difference <= tolerance(output.dtype) * max(scale, 1e-3):
         raise CaptureError(
             f"{name}: the weights that were kept do not reproduce the output of the attention call "
             f"(largest difference {difference:.3g} at values up to {scale:.3g}), so no map is given"
         )
-    return difference
+    return rows, real
+
+
+def compare(source: AttentionSource, rows: list[int], real: Tensor) -> tuple[float, float]:
+    """Return the largest difference between weights x values and the real rows, and their largest value."""
+    with torch.no_grad():
+        weights = source.weights(slice(None), rows)
+        expected = torch.matmul(weights, source.values(slice(None)).to(weights.dtype))
+        real = real.to(weights.dtype)
+        # rows without any allowed key are NaN in some kernels and an average in others: not comparable
+        seen = weights.abs().sum(dim=-1, keepdim=True) > 0
+        difference = torch.where(seen, (expected - real).abs(), 0.0).max().item()
+        return difference, torch.where(seen, real.abs(), 0.0).max().item()

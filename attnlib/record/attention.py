@@ -12,7 +12,7 @@ from torch import Tensor
 from attnlib.errors import InputError, LayoutError, NeedsError
 from attnlib.layout import TokenLayout
 from attnlib.picture import View
-from attnlib.record.placed import PlacedAttention
+from attnlib.record.placed import JoinedAttention, PlacedAttention
 from attnlib.record.provenance import Provenance
 from attnlib.record.sources import AttentionSource, GivenAttention
 
@@ -322,6 +322,7 @@ class AttentionRecord:
         layers: int | Sequence[int] | None = None,
         kind: str | None = None,
         stream: str | None = None,
+        step: int | None = None,
     ) -> AttentionRecord:
         """Keep some of the calls.
 
@@ -330,6 +331,7 @@ class AttentionRecord:
         layers : values of ``LayerAttention.index``; negative counts from the end of each stream.
         kind : "self", "cross" or "pool".
         stream : "vision", "text", "encoder", "decoder" ...
+        step : generation step; 0 is the prompt.
 
         Raises
         ------
@@ -337,17 +339,57 @@ class AttentionRecord:
             If nothing is selected, or a layer does not exist.
         """
         kept = [
-            layer for layer in self.layers if kind in (None, layer.kind) and stream in (None, layer.stream)
+            layer
+            for layer in self.layers
+            if kind in (None, layer.kind) and stream in (None, layer.stream) and step in (None, layer.step)
         ]
         if not kept:
             have = sorted({(layer.stream, layer.kind) for layer in self.layers})
             raise InputError(
-                f"no attention call has kind={kind!r} and stream={stream!r}; this record holds "
+                f"no attention call has kind={kind!r}, stream={stream!r}, step={step!r}; this record holds "
                 + ", ".join(f"{s}/{k}" for s, k in have)
             )
         if layers is not None:
             kept = _by_index(kept, layers)
         return replace(self, layers=tuple(kept))
+
+    def joined(self) -> AttentionRecord:
+        """Join the steps of a generation: one lower-triangular matrix per layer, one row per token.
+
+        Raises
+        ------
+        InputError
+            If the record holds no steps, or those of a layer do not continue one another.
+        """
+        if not any(layer.step is not None for layer in self.layers):
+            raise InputError("this record holds no generation steps to join: capture model.generate(...)")
+        by_layer: dict[tuple[str, int], list[LayerAttention]] = {}
+        for layer in self.layers:
+            by_layer.setdefault((layer.stream, layer.index), []).append(layer)
+        joined = []
+        for group in by_layer.values():
+            first = group[0]
+            rows = 0
+            for layer in group:
+                rows += layer.num_queries
+                if first.kind == "self" and layer.num_keys != rows and len(group) > 1:
+                    raise InputError(
+                        f"step {layer.step} of {layer.name} sees {layer.num_keys} keys where {rows} tokens have "
+                        "passed (a window, or a cache of fixed size): its steps cannot be joined to one matrix"
+                    )
+            if len(group) == 1:
+                joined.append(first)
+                continue
+            source = JoinedAttention(tuple(layer.source for layer in group))
+            layout = TokenLayout(None, tokens=[f"token {i}" for i in range(rows)], readout=(rows - 1,))
+            keys = layout if first.kind == "self" else first.key_layout
+            joined.append(
+                replace(
+                    first, source=source, step=None, query_layout=layout, key_layout=keys, total_queries=None
+                )
+            )
+        layouts = {one.stream: one.query_layout for one in joined if one.query_layout is not None}
+        return replace(self, layers=tuple(joined), layouts={**self.layouts, **layouts})
 
     def differentiate(self, score: Tensor | Mapping[str, Sequence[Tensor]]) -> AttentionRecord:
         """Run one backward pass from a scalar, so that ``LayerAttention.gradients`` works.
@@ -413,12 +455,14 @@ def _by_index(kept: list[LayerAttention], layers: int | Sequence[int]) -> list[L
     chosen: list[LayerAttention] = []
     for stream in dict.fromkeys(layer.stream for layer in kept):
         own = [layer for layer in kept if layer.stream == stream]
-        by_index = {layer.index: layer for layer in own}
+        by_index: dict[int, list[LayerAttention]] = {}
+        for layer in own:  # several where a generation has several steps
+            by_index.setdefault(layer.index, []).append(layer)
         highest = max(by_index)
         for i in wanted:
             index = i if i >= 0 else highest + 1 + i
             if index not in by_index:
                 raise InputError(f"no layer {i} in the {stream} stream; it has {sorted(by_index)}")
-            chosen.append(by_index[index])
+            chosen.extend(by_index[index])
     order = {id(layer): place for place, layer in enumerate(kept)}
     return sorted({id(x): x for x in chosen}.values(), key=lambda layer: order[id(layer)])
