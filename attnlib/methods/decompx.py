@@ -113,8 +113,8 @@ def decomposed_states(
     """
     blocks = [_complete(layer) for layer in layers]
     first = blocks[0].total
-    num_tokens, width, size = layers[0].num_keys, int(first.shape[-1]), first.element_size()
-    needed = num_tokens * (num_tokens if len(layers) > 1 else len(rows)) * width * size * 3
+    num_tokens, width, size = layers[0].num_keys, first.shape[-1], first.element_size()
+    needed = num_tokens * (num_tokens if blocks[1:] else len(rows)) * width * size * 3
     if needed > _LARGEST:
         raise BudgetError(
             f"decompx keeps a vector for every pair of {num_tokens} tokens, about {needed / 2**30:.0f} GB: "

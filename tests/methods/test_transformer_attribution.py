@@ -1,0 +1,130 @@
+"""Transformer attribution (CVPR 2021) against the reference values."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+BERT = "Transformer-Explainability-BERT"
+
+
+@pytest.fixture(scope="module")
+def load(reference):
+    import transformers
+
+    from attnlib import capture
+
+    def one(name, cls, dtype=torch.float64):
+        model = getattr(transformers, cls).from_pretrained(reference.model_dir(name)).eval().to(dtype)
+        values = reference.model(name)
+        names = ("pixel_values", "input_ids", "attention_mask")
+        inputs = {k: torch.tensor(v) for k, v in values["input"].items() if k in names}
+        if "pixel_values" in inputs:
+            inputs["pixel_values"] = inputs["pixel_values"].to(dtype)
+        target = values["input"]["target"].tolist()
+        return capture(model, inputs, target=target, internals=True), inputs, values
+
+    return one
+
+
+def near(got, expected, relative=1e-8):
+    expected = torch.tensor(expected)
+    assert_close(got.double(), expected, rtol=0, atol=relative * float(expected.abs().max()))
+
+
+def test_vit_maps_equal_the_published_ones(load):
+    from attnlib import explain
+
+    record, _, values = load("vit", "ViTForImageClassification")
+    expected = values["expected"]
+    for options, key in (
+        ({}, "transformer_attribution"),
+        ({"start_layer": 1}, "transformer_attribution_start_layer_1"),
+        ({"gradients": False}, "lrp_rollout"),
+    ):
+        got = explain(record, "transformer_attribution", **options)
+        near(got.scores[:, 1:], expected[key])
+    single, _, _ = load("vit", "ViTForImageClassification", torch.float32)
+    near(explain(single, "transformer_attribution").scores[:, 1:], expected["transformer_attribution"], 5e-3)
+
+
+def test_vit_relevance_of_every_attention_weight_equals_the_published_one(load):
+    from attnlib.methods.relprop_rules import RelevanceRules
+
+    record, _, values = load("vit", "ViTForImageClassification")
+    kept, leaves = [], []
+    rules = RelevanceRules(lambda weights, relevance: kept.append(relevance))
+    handle = record.on_rerun
+
+    def begin(hidden):
+        leaves.append(hidden.detach().requires_grad_())
+        return leaves[0]
+
+    score = handle.score("vision", taps={0: begin}, rule=rules, activation=rules.activation)
+    handle.gradient(score, leaves[0])
+    for got, expected in zip(reversed(kept), values["expected"]["lrp_attention_relevance"], strict=True):
+        near(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("start_layer", "key"), [(0, "start_layer_0"), (1, "start_layer_1"), (3, "last_layer")]
+)
+def test_bert_rows_equal_the_paper_and_its_variant_the_published_code(load, start_layer, key):
+    from attnlib import explain
+
+    record, _, values = load("bert", "BertForSequenceClassification")
+    ask = {"start_layer": start_layer, "query": 0}
+    near(explain(record, "transformer_attribution", **ask).scores, values["lrp"][f"{key}.as_published"])
+    code = explain(record, "transformer_attribution", variant=BERT, **ask).scores
+    near(code, values["lrp"][f"{key}.as_implemented"])
+
+
+def test_items_of_a_batch_do_not_touch_one_another(load):
+    """The published code rescales sums over the whole batch."""
+    from attnlib import capture, explain
+
+    record, inputs, values = load("bert", "BertForSequenceClassification")
+    together = explain(record, "transformer_attribution", query=0).scores
+    for item, length in enumerate((11, 7, 4)):
+        alone = {k: v[item : item + 1, :length] for k, v in inputs.items()}
+        target = [int(values["input"]["target"][item])]
+        one = capture(record.on_rerun.module, alone, target=target, internals=True)
+        scores = explain(one, "transformer_attribution", query=0).scores
+        assert_close(scores[0], together[item, :length], rtol=0, atol=1e-8)
+        assert float(together[item, length:].abs().max().nan_to_num() if length < 11 else 0) < 1e-9
+
+
+def test_one_row_equals_that_row_of_all(load):
+    from attnlib import explain
+
+    record, _, _ = load("vit", "ViTForImageClassification")
+    everything = explain(record, "transformer_attribution", query="all").scores
+    assert_close(explain(record, "transformer_attribution", query=(1, 2)).scores, everything[:, 7])
+
+
+def test_a_model_with_functions_that_have_no_rule_is_refused_by_name(load):
+    from attnlib import explain
+    from attnlib.errors import CaptureError
+
+    record, _, _ = load("llama", "LlamaForCausalLM")
+    with pytest.raises(CaptureError, match="for which there is no rule"):
+        explain(record, "transformer_attribution", query=-1)
+
+
+def test_sizes_that_do_not_fit_are_refused_before_the_work(load, monkeypatch):
+    from attnlib import explain
+    from attnlib.errors import BudgetError
+    from attnlib.methods import transformer_attribution
+
+    record, _, _ = load("vit", "ViTForImageClassification")
+    monkeypatch.setattr(transformer_attribution, "_LARGEST", 1000)
+    with pytest.raises(BudgetError, match="generic_relevance"):
+        explain(record, "transformer_attribution")
+
+
+def test_it_needs_a_target(load):
+    from attnlib import NeedsError, capture, explain
+
+    record, inputs, _ = load("vit", "ViTForImageClassification")
+    without = capture(record.on_rerun.module, inputs, internals=True)
+    with pytest.raises(NeedsError, match="target="):
+        explain(without, "transformer_attribution")
