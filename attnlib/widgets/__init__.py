@@ -13,6 +13,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from attnlib.widgets.patterns import head_patterns as head_patterns
+from attnlib.widgets.patterns import token_names as token_names
 from attnlib.widgets.viewing import Viewer as Viewer
 from attnlib.widgets.viewing import viewer as viewer
 
@@ -29,7 +31,16 @@ _HOME = {
     "explore": "attnlib.widgets.opening",
 }
 
-__all__ = ["Explorer", "ExplorerState", "LiveViewer", "Viewer", "explore", "viewer"]
+__all__ = [
+    "Explorer",
+    "ExplorerState",
+    "LiveViewer",
+    "Viewer",
+    "explore",
+    "head_patterns",
+    "token_names",
+    "viewer",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ named as absent; a kernel answers for them.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from attnlib.errors import InputError
 from attnlib.layout import TokenLayout
 from attnlib.record import AttentionRecord, LayerAttention
-from attnlib.widgets.packing import PRECISION, Blob
+from attnlib.widgets.packing import PRECISION, Blob, log_codes
 
 __all__ = ["MAX_PAGE", "matrix_part", "pages", "put_text_source", "text_parts", "word_spans"]
 
@@ -76,7 +77,7 @@ def put_text_source(
     layer: int = -1,
     tokens: Sequence[str] | None = None,
     page_size: int = MAX_PAGE,
-    budget_mb: float | int = 8.0,
+    budget_mb: float | int = 16.0,
 ) -> dict[str, Any]:
     """Pack one kind of attention of one text and return the description that the viewer reads.
 
@@ -107,7 +108,9 @@ def put_text_source(
     keys = token_labels(record, layers[0], item, "key", tokens)
     query_pages, key_pages = pages(len(queries), page_size), pages(len(keys), page_size)
     heads = [layer.num_heads if layer.heads is None else len(layer.heads) for layer in layers]
-    dtype, plan, notes = _plan(heads, query_pages, key_pages, budget_mb, same=layers[0].kind == "self")
+    sample = matrix_part(layers[layer], query_pages[0], key_pages[0], item=item)
+    both = query_pages, key_pages
+    dtype, plan, notes = _plan(heads, *both, budget_mb, _squeeze(sample), same=layers[0].kind == "self")
     blocks = []
     for q, k, merged in plan:
         for place, one in enumerate(layers):
@@ -172,20 +175,32 @@ def _label(layout: TokenLayout | None, index: int) -> str:
     return f"token {index}" if layout is None or index >= layout.num_tokens else layout.label(index)
 
 
+def _squeeze(sample: np.ndarray) -> float:
+    """Return to what part deflate brings the byte codes of one layer."""
+    codes = log_codes(sample)[0].tobytes()
+    return min(1.0, 1.1 * len(zlib.compress(codes, 6)) / len(codes))
+
+
 def _plan(
-    heads: Sequence[int], queries: Sequence[Span], keys: Sequence[Span], budget_mb: float | int, *, same: bool
+    heads: Sequence[int],
+    queries: Sequence[Span],
+    keys: Sequence[Span],
+    budget_mb: float | int,
+    squeeze: float,
+    *,
+    same: bool,
 ) -> tuple[str, list[tuple[int, int, bool]], list[str]]:
     """Choose the storage and which pages are held: (query page, key page, mean over heads)."""
     pairs = [(q, k) for q in range(len(queries)) for k in range(len(keys))]
     pairs.sort(key=lambda pair: (pair[0] != pair[1] if same else False, pair))
 
-    def size(pair: tuple[int, int], each: int, merged: bool) -> float:
+    def size(pair: tuple[int, int], each: float, merged: bool) -> float:
         (a, b), (c, d) = queries[pair[0]], keys[pair[1]]
         return (len(heads) if merged else sum(heads)) * (b - a) * (d - c) * each * 4 / 3
 
     budget = budget_mb * 1e6
-    everything = sum(size(pair, 2, False) for pair in pairs)
-    dtype, each = ("f16", 2) if everything <= budget else ("u8", 1)
+    everything = sum(size(pair, 2.0, False) for pair in pairs)
+    dtype, each = ("f16", 2.0) if everything <= budget else ("u8", squeeze)
     plan, used = [], 0.0
     for pair in pairs:
         for merged in (False, True):

@@ -157,7 +157,7 @@ def viewer(
         of the even share.
     small_maps : "none", "heads", "layers" or "all".
     view : for text: "text", "lines" or "matrix".
-    budget_mb : MB of the page that patch queries (default 3) or text (default 8) may take.
+    budget_mb : most MB of the page that patch queries (default 3) or text (default 16) may take.
     tokens : for text: the tokens' own words, where the record does not know them.
     page_size : most tokens of text on one page, up to 512.
     max_mb : refuse to make a fragment larger than this.
@@ -212,7 +212,7 @@ def viewer(
                 layer=layer,
                 tokens=tokens,
                 page_size=page_size,
-                budget_mb=8.0 if budget_mb is None else budget_mb,
+                budget_mb=16.0 if budget_mb is None else budget_mb,
             )
             sources.append(spec)
             origins.append((one, item, part))

@@ -105,26 +105,31 @@ class Multiples {
     this.mark(selection);
   }
 
-  /** Press the button of what the big map shows. */
+  /** Press the button of what the big map shows; touch no other, there may be hundreds. */
   mark(selection) {
     const single = selection.heads === "one" && selection.layers === "one" && selection.map === 0;
-    let found = false;
-    for (const { box, layer, head } of this.cells) {
-      const here = layer === selection.layer && head === selection.head;
-      found ||= here;
-      box.setAttribute("aria-pressed", String(here && single));
-      box.tabIndex = here ? 0 : -1;
+    const now = this.cells.find((cell) => cell.layer === selection.layer && cell.head === selection.head)
+      ?? this.cells[0];
+    if (this.marked && this.marked !== now) {
+      this.marked.box.setAttribute("aria-pressed", "false");
+      this.marked.box.tabIndex = -1;
     }
-    if (!found && this.cells[0]) this.cells[0].box.tabIndex = 0;
+    if (!now) return;
+    const here = now.layer === selection.layer && now.head === selection.head;
+    now.box.setAttribute("aria-pressed", String(here && single));
+    now.box.tabIndex = 0;
+    this.marked = now;
   }
 
   build(cells, columns) {
     this.columns = columns;
+    this.marked = null;
     this.element.style.setProperty("--av-columns", columns);
     this.cells = cells.map((cell) => {
       const canvas = make("canvas", { className: "av-small" }, { "aria-hidden": "true" });
       const box = button("", () => this.onChoose(cell.layer, cell.head), { title: cell.words, pressed: false });
       box.append(canvas, make("span", { textContent: cell.short }));
+      box.tabIndex = -1;
       return { box, canvas, image: null, layer: cell.layer, head: cell.head };
     });
     this.element.replaceChildren(...this.cells.map((cell) => cell.box));

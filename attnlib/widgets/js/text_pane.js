@@ -1,6 +1,7 @@
 // TextPane: tokens and attention between them, as coloured text, as lines, or as a matrix.
 
 const LINE_HEIGHT = 20;
+const LINES_HEIGHT = 640;
 
 class TextPane {
   constructor(name, events) {
@@ -10,7 +11,11 @@ class TextPane {
     this.keys = make("div", { className: "av-tokens" }, { role: "group", "aria-label": "keys" });
     this.canvas = make("canvas", { className: "av-text-canvas", tabIndex: 0 },
       { role: "application", "aria-roledescription": "attention between tokens" });
-    this.scroll = make("div", { className: "av-scroll" }, {}, this.canvas);
+    this.tall = make("div", { className: "av-tall" }, {}, this.canvas);
+    this.scroll = make("div", { className: "av-scroll" }, {}, this.tall);
+    this.scroll.addEventListener("scroll", () => {
+      if (this.map && !this.map.missing && this.selection.view === "lines") this.drawLines();
+    });
     this.caption = make("p", { className: "av-caption" });
     this.value = make("p", { className: "av-value" });
     this.message = make("p", { className: "av-message", hidden: true }, { role: "status" });
@@ -44,7 +49,7 @@ class TextPane {
     map.summary = this.summary();
     if (as === "text") this.drawText();
     if (as === "lines") this.drawLines();
-    if (as === "matrix") this.drawMatrix();
+    if (as === "matrix") { this.tall.style.height = "auto"; this.drawMatrix(); }
     this.canvas.setAttribute("aria-label", `${map.label}. ${map.summary}`);
     if (this.told !== null) this.tell(this.told); // what lies under a resting pointer has changed
   }
@@ -138,27 +143,34 @@ class TextPane {
 
   // lines ----------------------------------------------------------------------------------------
 
+  /** Draw the part of the two columns that is in sight; a canvas of all 512 rows would be slow. */
   drawLines() {
     const { map, selection, canvas } = this;
-    const height = Math.max(map.rows, map.columns) * LINE_HEIGHT + 8;
+    const whole = Math.max(map.rows, map.columns) * LINE_HEIGHT + 8;
+    const height = Math.min(whole, LINES_HEIGHT);
     const width = 560;
+    this.tall.style.height = `${whole}px`;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const pen = canvas.getContext("2d");
     const style = getComputedStyle(this.element);
     pen.clearRect(0, 0, width, height);
-    pen.font = "13px system-ui, sans-serif";
-    pen.textBaseline = "middle";
-    const y = (i) => i * LINE_HEIGHT + LINE_HEIGHT / 2 + 4;
+    const offset = whole > height ? this.scroll.scrollTop : 0;
+    const y = (i) => i * LINE_HEIGHT + LINE_HEIGHT / 2 + 4 - offset;
     this.links(pen, y);
     pen.globalAlpha = 1;
     pen.fillStyle = style.color;
-    pen.textAlign = "right";
+    pen.textBaseline = "middle";
     const { direction, query } = selection;
-    const write = (tokens, x, side) => tokens.forEach((token, i) => {
-      pen.font = query === i && side === (direction === "to" ? "key" : "query")
-        ? "bold 14px system-ui, sans-serif" : "13px system-ui, sans-serif";
-      pen.fillText(token, x, y(i), 150);
-    });
+    const first = Math.max(0, Math.floor((offset - 4) / LINE_HEIGHT));
+    const last = Math.ceil((offset + height) / LINE_HEIGHT);
+    const write = (tokens, x, side) => {
+      for (let i = first; i < Math.min(last, tokens.length); i++) {
+        const chosen = query === i && side === (direction === "to" ? "key" : "query");
+        pen.font = `${chosen ? "bold 14px" : "13px"} system-ui, sans-serif`;
+        pen.fillText(tokens[i], x, y(i), 150);
+      }
+    };
+    pen.textAlign = "right";
     write(map.queryTokens, 160, "query");
     pen.textAlign = "left";
     write(map.keyTokens, 400, "key");
@@ -168,9 +180,7 @@ class TextPane {
   links(pen, y) {
     const { map, selection } = this;
     const { rows, columns, values } = map;
-    const colour = this.look.colours.kind === "bands" ? null : this.look.colours;
-    const accent = getComputedStyle(this.element).getPropertyValue("--av-accent") || "#0b57d0";
-    pen.strokeStyle = colour ? accent : accent;
+    pen.strokeStyle = getComputedStyle(this.element).getPropertyValue("--av-accent") || "#0b57d0";
     const link = (r, c, value) => {
       pen.globalAlpha = Math.min(1, 0.05 + value * 1.4);
       pen.lineWidth = 0.5 + 3.5 * value;
@@ -256,7 +266,8 @@ class TextPane {
     if (this.selection.view === "matrix") {
       return { row: Math.floor((y - this.margin) / this.cell), column: Math.floor((x - this.margin) / this.cell) };
     }
-    const line = Math.floor((y - 4) / LINE_HEIGHT);
+    const offset = this.tall.offsetHeight > this.canvas.height ? this.scroll.scrollTop : 0;
+    const line = Math.floor((y - 4 + offset) / LINE_HEIGHT);
     return x < 280 ? { row: line, column: null } : { row: null, column: line };
   }
 
@@ -282,6 +293,14 @@ class TextPane {
       map.precision}), ${short(value * map.visible[row])} times the even share`;
   }
 
+  bringIntoSight(row) {
+    const { scroll } = this;
+    const at = row * LINE_HEIGHT;
+    if (at < scroll.scrollTop || at > scroll.scrollTop + LINES_HEIGHT - 2 * LINE_HEIGHT) {
+      scroll.scrollTop = at - LINES_HEIGHT / 2;
+    }
+  }
+
   key(event) {
     const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1, Home: -1e6, End: 1e6 }[event.key];
     if (event.key === "Escape") this.events.onQuery(null);
@@ -290,6 +309,7 @@ class TextPane {
       const from = this.selection.query ?? (step > 0 ? -1 : last + 1);
       this.events.onQuery(Math.max(0, Math.min(last, from + step)));
       if (this.selection.view === "text") this.tokens.children[this.selection.query]?.focus();
+      else if (this.selection.view === "lines") this.bringIntoSight(this.selection.query);
     } else return;
     event.preventDefault();
     event.stopPropagation();
