@@ -17,7 +17,7 @@ from attnlib.record import Relevance
 
 __all__ = ["Region", "Regions"]
 
-Box = tuple[float, float, float, float]
+Box = tuple[float | int, float | int, float | int, float | int]
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,8 @@ FACE_PARTS: Mapping[str, tuple[float, float]] = MappingProxyType(
     }
 )
 """Parts of a face as fractions of the height of its box, from the top."""
+AROUND = 0.5
+"""The surroundings of a face reach this fraction of its box beyond it, on each side."""
 SMALLEST = 0.08
 """Faces smaller than this fraction of the picture's shorter side are not looked for."""
 _SURE_VOTES, _POSSIBLE_VOTES = 14.0, 9.0
@@ -80,7 +82,7 @@ def detect_faces(pixels: np.ndarray) -> list[FaceBox]:
 def face_regions(
     pixels: np.ndarray, detector: Callable[[np.ndarray], Sequence[Any]] | None = None
 ) -> tuple[list[Region], list[str]]:
-    """Return a region for each face and three for its parts, and notes on what was unsure.
+    """Return a region for each face, for its three parts and its surroundings, and notes on what was unsure.
 
     Parameters
     ----------
@@ -89,10 +91,7 @@ def face_regions(
         if omitted.
     """
     size = (pixels.shape[0], pixels.shape[1])
-    if detector is None:
-        found = detect_faces(pixels)
-    else:
-        found = [one if isinstance(one, FaceBox) else FaceBox(tuple(one)) for one in detector(pixels)]
+    found = detect_faces(pixels) if detector is None else [_face_box(one) for one in detector(pixels)]
     source = "scikit-image" if detector is None else "your detector"
     found.sort(key=lambda face: face.box[0])
     regions, unsure = [], 0
@@ -106,6 +105,8 @@ def face_regions(
         if not mask.any():
             continue
         regions.append(Region(name, mask, "face", source, _confidence(face.votes), details))
+        if not possible:
+            regions.append(_around(face.box, mask, name, ending, size, source))
         for part, (start, stop) in FACE_PARTS.items() if not possible else ():
             left, top, right, bottom = face.box
             tall = bottom - top
@@ -117,6 +118,24 @@ def face_regions(
     if unsure:
         notes.append(f"{unsure} of {len(found)} faces had few votes of the detector and may be none.")
     return regions, notes
+
+
+def _face_box(given: Any) -> FaceBox:
+    box, votes = given if isinstance(given, FaceBox) else (given, None)
+    left, top, right, bottom = (float(edge) for edge in box)
+    return FaceBox((left, top, right, bottom), votes)
+
+
+def _around(
+    box: tuple[float, ...], face: np.ndarray, name: str, ending: str, size: tuple[int, int], source: str
+) -> Region:
+    """Return what lies next to a face: hair, ears, neck; as a fraction of the face box, nothing detected."""
+    left, top, right, bottom = box
+    wide, tall = AROUND * (right - left), AROUND * (bottom - top)
+    ring = box_mask((left - wide, top - tall, right + wide, bottom + tall), size).astype(np.float32)
+    details = {"around": name, "fractions": [AROUND, AROUND]}
+    spoken = f"the surroundings of the face{ending} (hair, neck: up to half a face beyond its box)"
+    return Region(spoken, np.clip(ring - face, 0, 1), "around", source, None, details)
 
 
 def _confidence(votes: float | None) -> float | None:

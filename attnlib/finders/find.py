@@ -84,6 +84,11 @@ def find_regions(
     regions = Regions(tuple(found), loaded.size)
     rest = regions.background()
     extra = tuple(position_regions(loaded.size)) if positions else ()
+    if rest is not None and found:
+        notes.append(
+            f"Background: {rest.area:.1%} of the picture, all that no other part claims; people's bodies "
+            "and things that no finder looks for are in it."
+        )
     items = (*found, *((rest,) if rest is not None else ()), *extra)
     return Regions(items, loaded.size, (*notes, *dropped, *cut))
 

@@ -28,7 +28,11 @@ def without_text_faces(regions: Sequence[Region]) -> tuple[list[Region], list[st
         covered = max((_common(face, text) / max(_size(face), 1e-9) for text in texts), default=0.0)
         if covered > 0.5:
             dropped.add(face.name)
-    kept = [region for region in regions if region.name not in dropped and region.part_of not in dropped]
+    kept = [
+        region
+        for region in regions
+        if not dropped & {region.name, region.part_of, region.details.get("around")}
+    ]
     notes = [f"{name} was left out: a line of text covers more than half of it." for name in sorted(dropped)]
     return kept, notes
 

@@ -115,7 +115,7 @@ def interpret(
         subject(about, numbers),
         in_short(claims, numbers),
         colours(numbers, tuple(colour_words)),
-        *band_sections(claims, leaves, numbers),
+        *band_sections(claims, leaves, fields, numbers),
         picture_section(claims, leaves, places, numbers, _said_lines(said, place), ()),
         contrast(table, numbers, others),
         why(named, numbers),

@@ -94,7 +94,7 @@ def limits(about: Mapping[str, Any], numbers: MapNumbers, uncertain: int, notes:
     if uncertain:
         are = "is" if uncertain == 1 else "are"
         lines.append(
-            f"{count(uncertain, 'claim')} above {are} worded as uncertain: fewer than 7 of 8 slightly changed "
-            "views of the picture put the part into the same band."
+            f"{count(uncertain, 'claim')} above {are} worded as uncertain: fewer than 7 of 8 slightly "
+            "changed views of the picture put the part into the same band."
         )
     return Section("limits", "What this map cannot tell", (*lines, *notes))

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from attnlib.interpretation.remake import MapMaker
 from attnlib.interpretation.wording import spoken_range
 from attnlib.picture import Picture
+from attnlib.record import Relevance
 from attnlib.regions import Region, Regions
 
 __all__ = ["PositionShare", "content_free", "position_shares"]
@@ -91,7 +91,7 @@ def position_shares(
     regions: Sequence[Region],
     shares: Sequence[float],
     picture: Picture,
-    make: MapMaker,
+    make: Callable[..., Relevance],
     progress: Callable[[str], None],
 ) -> dict[str, PositionShare]:
     """Make the map for content-free inputs and measure the places of the regions.
@@ -100,7 +100,7 @@ def position_shares(
     ----------
     regions, shares : what is measured, and what it gets in the picture.
     picture : the original.
-    make : makes the map of another picture.
+    make : makes the map of another picture, as a :class:`MapMaker` does.
     progress : called once for each input.
     """
     held = Regions(tuple(regions), picture.size)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from attnlib.bands import BAND_NAMES
 from attnlib.interpretation.choose import Measured
 from attnlib.interpretation.claims import Claim, Section
@@ -116,7 +118,10 @@ def in_short(claims: Sequence[Claim], numbers: MapNumbers) -> Section:
 
 
 def band_sections(
-    claims: Sequence[Claim], leaves: Sequence[Measured], numbers: MapNumbers
+    claims: Sequence[Claim],
+    leaves: Sequence[Measured],
+    fields: Sequence[Measured],
+    numbers: MapNumbers,
 ) -> tuple[Section, ...]:
     """Write the four sections: highest, moderate, low, minimal.
 
@@ -124,19 +129,20 @@ def band_sections(
     ----------
     claims : the chosen ones, positions apart.
     leaves : regions that do not overlap and cover the picture, to say where a band lies.
+    fields : the nine fields of the picture.
     numbers : of the map.
     """
     sections = []
     for band in (3, 2, 1, 0):
         name = BAND_NAMES[band]
         lines = [claim.text for claim in claims if claim.band == name]
-        lines += _where_the_band_lies(band, leaves, numbers, bool(lines))
+        lines += _where_the_band_lies(band, leaves, fields, numbers, bool(lines))
         sections.append(Section(name, _TITLES[name], tuple(lines)))
     return tuple(sections)
 
 
 def _where_the_band_lies(
-    band: int, leaves: Sequence[Measured], numbers: MapNumbers, has_claims: bool
+    band: int, leaves: Sequence[Measured], fields: Sequence[Measured], numbers: MapNumbers, has_claims: bool
 ) -> list[str]:
     bands, area = numbers.bands, float(numbers.bands.area[0, band])
     patches = int(((bands.labels[0] == band) & (numbers.seen > 0)).sum())
@@ -163,8 +169,21 @@ def _where_the_band_lies(
     )
     told = [(portion, name) for portion, name in portions if portion >= 0.05][:4]
     spread = listed([f"{percent(portion)} on {name}" for portion, name in told])
+    rest = next((leaf for leaf in leaves if leaf.region.kind == "background"), None)
+    if rest is not None and rest.name in [name for _, name in told]:
+        spread += _where_in_background(rest, inside, float(mass), fields, numbers)
     verb = "reaches" if patches == 1 else "reach"
     return [f"{lead} {verb} this band, with {percent(float(mass))} of the attention; of that, {spread}."]
+
+
+def _where_in_background(
+    rest: Measured, inside: Tensor, mass: float, fields: Sequence[Measured], numbers: MapNumbers
+) -> str:
+    """Say in which of the nine fields a band lies on the background: it has no name of its own."""
+    held = numbers.share * inside * rest.cover
+    parts = sorted(((float((held * one.cover).sum()) / mass, one.name) for one in fields), reverse=True)
+    told = [f"{percent(share)} in {name}" for share, name in parts[:2] if share >= 0.05]
+    return f" (of the background, {listed(told)} of the picture)" if told else ""
 
 
 def picture_section(

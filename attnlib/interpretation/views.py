@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from attnlib.bands import BAND_NAMES
-from attnlib.interpretation.remake import MapMaker
 from attnlib.interpretation.wording import band_of, spoken_range
 from attnlib.picture import Picture, View, load_picture
 from attnlib.record import Relevance
@@ -23,7 +22,7 @@ NEEDED = 7
 """A band is stable if at least this many of the eight views put the region into it."""
 _CROP = 0.95
 _QUALITY = 50
-Box = tuple[float, float, float, float]
+Box = tuple[float | int, float | int, float | int, float | int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +42,7 @@ class NamedView:
     offset: tuple[float, float] = (0.0, 0.0)
     mirrored: bool = False
 
-    def place(self, x: float, y: float) -> tuple[float, float]:
+    def place(self, x: float | int, y: float | int) -> tuple[float, float]:
         """Return where a place of the original lies in the copy."""
         x, y = x - self.offset[0], y - self.offset[1]
         return (self.picture.size[1] - x if self.mirrored else x), y
@@ -147,7 +146,7 @@ def stability_of(
     bands: Sequence[str],
     base: Relevance,
     picture: Picture,
-    make: MapMaker,
+    make: Callable[..., Relevance],
     cuts: Sequence[float],
     *,
     text: bool,
@@ -160,7 +159,7 @@ def stability_of(
     regions, bands : what is measured, and the band that its claim states.
     base : the map of the original.
     picture : the original.
-    make : makes the map of a copy.
+    make : makes the map of a copy, as a :class:`MapMaker` does.
     cuts : of the bands, in multiples of the even share.
     text : whether there is lettering.
     progress : called once for each view.

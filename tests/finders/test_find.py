@@ -16,7 +16,7 @@ def poster():
 
 def test_the_poster_has_its_words_its_face_and_nothing_else(poster):
     _, regions = poster
-    assert {region.kind for region in regions} == {"text", "face", "face part", "background"}
+    assert {region.kind for region in regions} == {"text", "face", "face part", "around", "background"}
     words = {region.details["words"] for region in regions if region.kind == "text"}
     assert words == {"EILEEN COLLINS", "A LIFE"}
     left, top, right, bottom = regions["the face"].box
@@ -49,7 +49,7 @@ def test_face_parts_are_the_stated_fractions_of_the_face(poster):
 def test_background_is_what_neither_words_nor_face_claim(poster):
     _, regions = poster
     rest = regions["the background"].mask
-    claimed = sum(r.mask.astype(float) for r in regions if r.kind in ("text", "face"))
+    claimed = sum(r.mask.astype(float) for r in regions if r.kind in ("text", "face", "around"))
     assert np.allclose(claimed + rest, 1, atol=1e-5)
 
 
