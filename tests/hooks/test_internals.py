@@ -10,9 +10,12 @@ from torch.testing import assert_close
 class Block(nn.Module):
     """A hand-written block with every choice that the finder must tell apart."""
 
-    def __init__(self, width=12, heads=3, *, order="pre", scale=None, between=None, parallel=False):
+    def __init__(
+        self, width=12, heads=3, *, order="pre", scale=None, between=None, parallel=False, in_place=False
+    ):
         super().__init__()
         self.heads, self.order, self.between, self.parallel = heads, order, between, parallel
+        self.in_place = in_place
         self.norm_a, self.norm_b = nn.LayerNorm(width, eps=1e-3), nn.LayerNorm(width, eps=1e-4)
         self.fused, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.wide, self.narrow = nn.Linear(width, 20), nn.Linear(20, width)
@@ -37,8 +40,8 @@ class Block(nn.Module):
             x = self.norm_a(x + self.attend(x))
             return self.norm_b(self.feed(x) + x)
         x = x + self.attend(self.norm_a(x))
-        x += self.feed(self.norm_b(x))
-        return x
+        fed = self.feed(self.norm_b(x))
+        return x.add_(fed) if self.in_place else x + fed
 
 
 class Tower(nn.Module):
@@ -68,7 +71,9 @@ def tower():
     return make
 
 
-@pytest.mark.parametrize("choices", [{"order": "pre"}, {"order": "post"}, {"order": "pre", "scale": 0.7}])
+@pytest.mark.parametrize(
+    "choices", [{"order": "pre"}, {"order": "post"}, {"order": "pre", "scale": 0.7, "in_place": True}]
+)
 def test_every_part_of_a_hand_written_block_is_found_and_right(tower, choices):
     from attnlib import capture
 
@@ -103,9 +108,9 @@ def test_every_part_of_a_hand_written_block_is_found_and_right(tower, choices):
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
-        ({"between": "gate"}, r"blocks\.0.*no linear map after it reads its 3 merged heads"),
-        ({"between": "after"}, r"blocks\.0.*'tanh' stands between"),
-        ({"parallel": True}, r"blocks\.0.*parallel branches|not added to the block's input"),
+        ({"between": "gate"}, r"blocks\.2.*no linear map after it reads its 3 merged heads"),
+        ({"between": "after"}, r"blocks\.2.*'tanh' stands between"),
+        ({"parallel": True}, r"blocks\.2.*parallel branches"),
     ],
 )
 def test_a_block_of_another_build_is_refused_by_name(tower, choices, words):
