@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnlib.errors import AttnlibError, InputError
+from attnlib.evaluate.again import MapAgain, main_tensor
 from attnlib.evaluate.artifacts import artifact_patches, artifact_share, token_norms
 from attnlib.evaluate.baselines import random_maps
 from attnlib.evaluate.measures import MEASURES
@@ -20,7 +21,7 @@ from attnlib.evaluate.randomisation import randomised, similarity, stages
 from attnlib.evaluate.scoreboard import shipped_scoreboard
 from attnlib.evaluate.steadiness import stability
 from attnlib.evaluate.trials import patch_scores
-from attnlib.record import AttentionRecord, Relevance
+from attnlib.record import Relevance
 
 __all__ = ["CHECKS", "trust"]
 
@@ -124,6 +125,7 @@ class _Case:
         self.target, self.given_again, self.given_score, self.seed = target, again, score, seed
         self._inputs: dict[str, Tensor] | None = None
         self._forward = 0.0
+        self.again = MapAgain(model, relevance, item, target)
 
     @property
     def module(self) -> nn.Module:
@@ -193,8 +195,8 @@ class _Case:
             link = torch.sigmoid if several == "multi_label_classification" else _softmax
             label = int(logits[0].argmax()) if self.target is None else int(self.target)
             return lambda pixels: link(self.forward(pixels).logits)[:, label]
-        reference = _main_tensor(original).flatten(1)
-        return lambda pixels: F.cosine_similarity(_main_tensor(self.forward(pixels)).flatten(1), reference)
+        reference = main_tensor(original).flatten(1)
+        return lambda pixels: F.cosine_similarity(main_tensor(self.forward(pixels)).flatten(1), reference)
 
     def too_long(self, name: str, limit: float) -> str:
         """Return why a check is left out for its cost, or ""."""
@@ -255,28 +257,7 @@ class _Case:
             if target is not None:
                 raise InputError("the label cannot be changed: the map is made by the function given")
             return patch_scores(self.given_again(inputs))
-        return patch_scores(self._explained(inputs, self.target if target is None else target))
-
-    def _explained(self, inputs: dict[str, Tensor], target: int | None) -> Relevance:
-        from attnlib.hooks import capture
-        from attnlib.methods import METHODS, explain
-
-        relevance = self.relevance
-        if relevance.method not in METHODS:
-            raise InputError(f"the method {relevance.method!r} cannot be run again: give again=")
-        if relevance.query not in ("readout", "None"):
-            raise InputError(f"the rows {relevance.query!r} cannot be asked for again: give again=")
-        card = METHODS[relevance.method]
-        wanted: Any = target
-        if wanted is None and ("gradients" in card.needs or "model" in card.needs):
-            wanted = _top_logit
-        record = capture(
-            self.loaded, inputs, target=wanted, internals=bool({"internals", "model"} & set(card.needs))
-        )
-        known = {option.name for option in card.options}
-        options = {name: value for name, value in relevance.options.items() if name in known}
-        layers = relevance.options.get("layers")
-        return explain(_stream_of(record, relevance), relevance.method, layers=layers, **options)
+        return patch_scores(self.again.relevance(inputs, self.inputs, target))
 
 
 def _chosen(checks: Sequence[str] | str | None) -> tuple[str, ...]:
@@ -337,38 +318,5 @@ def _sentence(measure: str, value: float, baseline: float) -> str:
     return MEASURES[measure].sentence.format(value=f"{value:.2f}", baseline=f"{baseline:.2f}")
 
 
-def _stream_of(record: AttentionRecord, relevance: Relevance) -> AttentionRecord:
-    for stream in record.streams:
-        part = record.select(stream=stream)
-        if part.layout.grid == relevance.layout.grid and part.layout.grid is not None:
-            return part
-    return record
-
-
 def _softmax(logits: Tensor) -> Tensor:
     return logits.softmax(dim=1)
-
-
-def _top_logit(output: Any) -> Tensor:
-    logits = getattr(output, "logits", None)
-    if isinstance(logits, Tensor) and logits.dim() == 2:
-        return logits.amax(dim=1)
-    return _main_tensor(output).flatten(1).sum(dim=1)
-
-
-def _main_tensor(output: Any) -> Tensor:
-    """Return the tensor of an output that carries its answer."""
-    for name in (
-        "logits",
-        "saliency",
-        "logits_per_image",
-        "image_embeds",
-        "pooler_output",
-        "last_hidden_state",
-    ):
-        value = getattr(output, name, None)
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return value
-    if isinstance(output, Tensor):
-        return output
-    raise InputError(f"cannot tell the answer of {type(output).__name__}: give score=")

@@ -279,6 +279,7 @@ def store(name: str, model: nn.Module, metrics: dict[str, float], tokenizer=None
     folder = HERE / name
     model.config.name_or_path = name
     model.half().save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
     model.float()
     config = json.loads((folder / "config.json").read_text())
     _declare_float32(config)
