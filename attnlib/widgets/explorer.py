@@ -106,7 +106,7 @@ class Explorer(widgets.VBox):
         self.problem.value = ""
         self.worker.start([*self.steps(), *self.later()])
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float | int | None = None) -> bool:
         """Wait for the work that runs; False if it still runs after ``timeout`` seconds."""
         return self.worker.wait(timeout)
 

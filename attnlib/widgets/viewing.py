@@ -23,7 +23,7 @@ from attnlib.widgets.image_source import image_layers, put_image_source
 from attnlib.widgets.packing import Blob
 from attnlib.widgets.palettes import viewer_palettes
 from attnlib.widgets.poster import picture_poster, text_poster
-from attnlib.widgets.state import read_head
+from attnlib.widgets.state import read_head, read_query
 from attnlib.widgets.text_source import MAX_PAGE, put_text_source, text_parts
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def viewer(
     item: int = 0,
     layer: int = -1,
     head: int | str = "mean",
-    query: tuple[int, int] | int | None = None,
+    query: tuple[int, int] | int | str | None = None,
     compare: Mapping[str, Any] | None = None,
     palette: str = "bands",
     cuts: tuple[float | int, float | int, float | int] = LIFT_CUTS,
@@ -148,8 +148,8 @@ def viewer(
     item : which item of the batch.
     layer : the layer shown first, a position in the record; negative counts from the end.
     head : the head shown first, or "mean", "max", "min".
-    query : the patch (row, column), or the token of text, shown first; None = the row the head reads,
-        or all tokens together.
+    query : the patch (row, column; also as text "row, column"), or the token of text, shown first;
+        None or "" = the row the head reads, or all tokens together.
     compare : what side B shows first, such as ``{"layer": 3}`` or ``{"source": 1}``; turns the side by
         side view on. Keys: source, map, layer, head, query.
     palette : "bands", "colour-blind", "viridis", "inferno" or "cividis".
@@ -280,11 +280,13 @@ def selection(sources: list[dict[str, Any]], wanted: Mapping[str, Any]) -> dict[
             value = names.index(value) + 1
         made["map"] = _checked(value, len(names) + 1, "map")
     query = wanted.get("query")
-    if query is not None and spec["kind"] == "image":
-        if not (isinstance(query, (tuple, list)) and len(query) == 2):
+    if spec["kind"] == "image":
+        patch = read_query(query) if isinstance(query, (tuple, list, str, type(None))) else (query,)
+        if patch is not None and len(patch) != 2:
             raise InputError(f"the query of a picture is a patch (row, column), got {query!r}")
-        made["query"] = [_checked(v, n, "query") for v, n in zip(query, spec["grid"], strict=True)]
-    elif query is not None:
+        if patch is not None:
+            made["query"] = [_checked(v, n, "query") for v, n in zip(patch, spec["grid"], strict=True)]
+    elif query is not None and query != "":
         made["query"] = _checked(query, spec["query_pages"][0][1], "query token on the first page")
     return made
 

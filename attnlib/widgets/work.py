@@ -65,7 +65,7 @@ class Worker:
         """Stop before the next step."""
         self._cancel.set()
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float | int | None = None) -> bool:
         """Wait for the job; False if it still runs after ``timeout`` seconds."""
         if self._thread is not None:
             self._thread.join(timeout)

@@ -159,7 +159,7 @@ def test_head_patterns_are_one_where_a_head_does_nothing_else():
     twin = torch.eye(5)[[0, 3, 2, 1, 4]]
     table = head_patterns(AttentionRecord.from_weights([torch.stack([before, ends, twin])[None]]), tokens)
     measured = table[["token before", "separators", "same word"]].to_numpy()
-    np.testing.assert_allclose(measured, [[1, 0.25, 0], [0.25, 1, 0], [0, 0, 1]])
+    np.testing.assert_allclose(measured, [[1, 0.25, 0], [0, 1, 0], [0, 0, 1]])
     assert table["token before, even"][0] == pytest.approx(0.2)
     assert table["same word, even"][0] == pytest.approx(0.2)
 
