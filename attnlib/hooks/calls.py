@@ -36,7 +36,7 @@ class Call:
 
     frame: Frame
     root: Frame
-    source: AttentionSource
+    source: AttentionSource | Any  # set by whoever places the call
     forward: int
     query_sequence: TokenSequence | None = None
     key_sequence: TokenSequence | None = None
