@@ -28,6 +28,8 @@ _HOME = {
     "load_picture": "attnlib.picture",
     "Bands": "attnlib.bands",
     "band_map": "attnlib.bands",
+    "LayerProfile": "attnlib.profiles",
+    "layer_profile": "attnlib.profiles",
     "Region": "attnlib.regions",
     "Regions": "attnlib.regions",
     "find_regions": "attnlib.finders",
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
     from attnlib.models import load_model as load_model
     from attnlib.picture import Picture as Picture
     from attnlib.picture import load_picture as load_picture
+    from attnlib.profiles import LayerProfile as LayerProfile
+    from attnlib.profiles import layer_profile as layer_profile
     from attnlib.record import AttentionRecord as AttentionRecord
     from attnlib.record import LayerAttention as LayerAttention
     from attnlib.record import Provenance as Provenance
