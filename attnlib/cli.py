@@ -19,7 +19,7 @@ _EPILOG = """\
 examples:
   attnlib report photo.jpg                        one HTML page that opens without a network
   attnlib report holiday/ -o reports              one page for each picture, and an index
-  attnlib report photo.jpg -p palette=colour-blind -p 'options={"start_layer": 8}'
+  attnlib report photo.jpg -p palette=colour-blind -p start_layer=8
   attnlib overlay photo.jpg -o overlay.png        only the picture with the map in bands
   attnlib describe photo.jpg --json               what the map says, for another program
   attnlib models                                  what runs here without a network

@@ -54,6 +54,7 @@ def map_picture(
     query: Any = None,
     target: Any = None,
     size: int | None = None,
+    start_layer: int | None = None,
     options: Mapping[str, Any] | None = None,
     scale: str = "lift",
     cuts: Sequence[float | int] | None = None,
@@ -67,8 +68,9 @@ def map_picture(
     method, query : as for :func:`attnlib.explain`.
     target : what a gradient method explains; the model's own first answer if omitted.
     size : pixels of the longer side of the model input; the model's own choice if omitted.
-    options : of the method. A method with a ``start_layer`` starts in the middle if none is given:
-        from layer 0, a few artifact patches take over the rollout of many pretrained transformers.
+    start_layer : first layer of a method that multiplies layers; the middle one if omitted: from layer
+        0, a few artifact patches take over the rollout of many pretrained transformers.
+    options : further options of the method.
     scale, cuts : as for :func:`attnlib.band_map`.
 
     Raises
@@ -89,7 +91,9 @@ def map_picture(
     )
     seen = record.select(stream="vision") if len(record.streams) > 1 else record
     chosen = dict(options or {})
-    if any(option.name == "start_layer" for option in card.options):
+    if start_layer is not None:
+        chosen["start_layer"] = start_layer
+    elif any(option.name == "start_layer" for option in card.options):
         chosen.setdefault("start_layer", len(seen.layers) // 2)
     relevance = explain(seen, method, query=query, **chosen)
     said = loaded.said(record.output, views=record.views)
