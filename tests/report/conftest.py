@@ -44,9 +44,12 @@ def write(tmp_path):
     return build
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """Open pages from file:// with the network off; fails instead of skipping if the browser is required."""
+    """Start a browser; fails instead of skipping if it is required.
+
+    One driver may run at a time in a thread, so it must not outlive its module.
+    """
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     try:
         from playwright.sync_api import sync_playwright
