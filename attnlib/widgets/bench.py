@@ -177,21 +177,27 @@ class Bench:
             elif found.regions is None and self.picture is not None:
                 found.regions = find_regions(self.picture)
 
-    def write(self) -> None:
-        """Write what the method's map (or the chosen layer) says."""
+    def write(self, relevance: Relevance) -> None:
+        """Write what a map says: the method's, or that of the chosen layer and head."""
         with self.lock:
             found = self._found()
             found.interpretation = None
-            relevance = found.relevance if found.relevance is not None else self.chosen()
             regions = found.regions if found.regions is not None and len(found.regions) else None
-            said = found.said or None
-            found.interpretation = interpret(relevance, regions, said=said, index=0)
+            found.interpretation = interpret(relevance, regions, said=found.said or None, index=0)
 
     def chosen(self) -> Relevance:
-        """Return the map of the selected layer, head and query."""
+        """Return the map of the selected layer, head and query.
+
+        Raises
+        ------
+        InputError
+            If layers are merged, or the direction is turned round: words are written for one layer.
+        """
         from attnlib.widgets.poster import selected_relevance
 
         state, record = self.state, self.vision()
+        if state.layers != "one" or state.direction != "from":
+            raise InputError("words are written for one layer and for where a query looks: choose those")
         layer = image_layers(record)[state.layer][0]
         heads = layer.heads or tuple(range(layer.num_heads))
         head = heads[min(state.head, len(heads) - 1)] if state.heads == "one" else state.heads

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from attnlib.widgets.work import Cancelled, Step, Worker
 
 __all__ = ["Explorer", "read_target"]
 
+_REST = 0.4
+
 
 class Explorer(widgets.VBox):
     """The bench of :func:`explore`. ``.state`` is what is chosen; everything shown follows it."""
@@ -37,6 +40,8 @@ class Explorer(widgets.VBox):
         self.menu = Menu(self.state, self._guard)
         self.worker = Worker(self._progress, self._ended)
         self.viewer: LiveViewer | None = None
+        self._pause: threading.Timer | None = None
+        self._map = 1
         self.chart = BarChart(layout={"width": "100%"})
         self.problem = widgets.HTML()
         self.bar = widgets.IntProgress(0, 0, 1, layout={"width": "220px", "visibility": "hidden"})
@@ -153,18 +158,32 @@ class Explorer(widgets.VBox):
         return packed
 
     def write(self) -> None:
-        """Write the text and the table of regions."""
-        self.bench.write()
+        """Write the text and the table of regions for the map that is shown."""
+        try:
+            relevance = self.relevance()
+        except InputError as error:
+            self.text.value = self.table.value = message(str(error))
+            return
+        self.bench.write(relevance)
         found = self.bench.findings
         if found is None:
             return
         self.text.value = "" if found.interpretation is None else found.interpretation.to_html()
-        self.table.value = region_table(found.regions, self.relevance())
+        self.table.value = region_table(found.regions, relevance)
+
+    def write_soon(self) -> None:
+        """Write again when the hand has rested for a moment."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._pause = threading.Timer(_REST, self._guard(self.write))
+        self._pause.daemon = True
+        self._pause.start()
 
     def relevance(self) -> Relevance:
         """Return the map that is shown: the method's, or the selected layer and head."""
         found = self.bench.findings
-        if found is not None and found.relevance is not None:
+        method_shown = self.viewer is None or self.viewer.state.get("a", {}).get("map", 0) > 0
+        if found is not None and found.relevance is not None and method_shown:
             return found.relevance
         return self.bench.chosen()
 
@@ -256,6 +275,7 @@ class Explorer(widgets.VBox):
                 self.viewer.choose(**wanted, map=0)
             if name in ("layer", "head", "heads"):
                 self.show_chart()
+            self.write_soon()
         elif name == "palette" and self.viewer is not None:
             self.viewer.state = {**self.viewer.state, "palette": self.state.palette}
         elif name == "show_regions" and self.viewer is not None:
@@ -267,6 +287,9 @@ class Explorer(widgets.VBox):
     def _heard(self, shown: dict[str, Any]) -> None:
         """Follow the hand in the viewer."""
         self.state.take_selection(shown["a"])
+        if shown["a"].get("map", 0) != self._map:
+            self._map = shown["a"].get("map", 0)
+            self.write_soon()
         self.state.palette = shown.get("palette", self.state.palette)
         self.state.show_regions = bool(shown.get("regions", True))
 
@@ -299,9 +322,10 @@ class Explorer(widgets.VBox):
     def _repr_mimebundle_(self, **options: Any) -> Any:
         bundle = super()._repr_mimebundle_(**options)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-        if self.bench.findings is None:
+        packed = None if self.viewer is None else self.viewer.packed
+        if packed is None:
             return data, metadata
-        packed = self.packed(budget_mb=1.0)  # for saved notebooks and exports, which have no kernel
+        # saved notebooks and exports have no kernel: they get what is packed already, which costs nothing
         still = base64.b64encode(packed.poster).decode()
         return {**data, "text/html": self.said.value + packed.to_html(), "image/jpeg": still}, metadata
 

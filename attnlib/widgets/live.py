@@ -47,6 +47,11 @@ class LiveViewer(anywidget.AnyWidget):
         live._shown = viewer
         return live
 
+    @property
+    def packed(self) -> Viewer | None:
+        """What is shown, as a packed viewer without a kernel."""
+        return self._shown
+
     def show(self, viewer: Viewer, *, state: dict[str, Any] | None = None) -> None:
         """Show another packed viewer in the same place; ``state`` keeps a look and a selection."""
         with self._lock:

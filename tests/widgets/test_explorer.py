@@ -53,8 +53,29 @@ def test_a_wrong_entry_is_answered_in_place_in_words(bench):
     assert bench.problem.value == ""
 
 
+def test_text_and_table_follow_the_layer_that_is_shown(bench):
+    import time
+
+    bench.state.goto(0, 1)
+    for _ in range(100):
+        if "layers=[0]" in bench.text.value:
+            break
+        time.sleep(0.1)
+    assert "layers=[0]" in bench.text.value
+    share = bench.bench.findings.regions.shares(bench.relevance())["the middle"]["share"]
+    assert f"{float(share[0]):.1%}" in bench.table.value
+    bench.state.direction = "to"
+    for _ in range(100):
+        if "choose those" in bench.text.value:
+            break
+        time.sleep(0.1)
+    assert "choose those" in bench.text.value
+    bench.state.direction = "from"
+
+
 def test_what_is_exported_is_what_is_shown(bench, tmp_path):
     bench.state.goto(1, 1)
+    bench.viewer.choose(map=1)
     saved = json.loads(bench.save_json(tmp_path / "view.json").read_text())
     assert saved["parameters"] == bench.parameters()
     assert saved["method"] == "rollout"
