@@ -98,6 +98,18 @@ class Comparison:
             dark=dark,
         )
 
+    def difference_figure(
+        self, pairs: Sequence[tuple[str, str]], *, index: int = 0, dark: bool = False
+    ) -> go.Figure:
+        """Draw the shares of each pair's first map minus those of its second, for one item."""
+        from attnlib.viz.comparing import maps_figure
+
+        if not pairs:
+            raise InputError("difference_figure needs at least one pair of names")
+        differences = torch.stack([self.difference(first, second)[index] for first, second in pairs])
+        names = [f"{first}<br>minus {second}" for first, second in pairs]
+        return maps_figure(names, differences, values="difference", columns=4, dark=dark)
+
     def _place(self, name: str) -> int:
         if name not in self.names:
             raise InputError(f"{name!r} is not compared here; compared: {', '.join(self.names)}")

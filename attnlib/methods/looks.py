@@ -41,9 +41,8 @@ def warnings_about(relevance: Relevance, family: str) -> tuple[str, ...]:
     even = (relevance.effective_share() >= EVEN_FROM).nonzero().flatten().tolist()
     if even:
         found.append(
-            f"nearly even for {_items(even, relevance.batch_size)}: no part stands out; many layers "
-            f"multiplied lose "
-            "the query, a later start_layer may keep it"
+            f"nearly even for {_items(even, relevance.batch_size)}: no part stands out (many layers in a "
+            "row lose the query; fewer layers may keep it)"
         )
     count = math.ceil(FEW * share.shape[1])
     held = share.topk(count, dim=1).values.sum(dim=1)
@@ -51,10 +50,9 @@ def warnings_about(relevance: Relevance, family: str) -> tuple[str, ...]:
     if few:
         most = float(held.max())
         found.append(
-            f"{count} of {share.shape[1]} patches hold {most:.0%} of the mass for "
-            f"{_items(few, relevance.batch_size)}: such patches are often artifacts of the model "
-            f"(registers in "
-            "the picture), not content"
+            f"{count} of {share.shape[1]} patches hold up to {most:.0%} of the mass for "
+            f"{_items(few, relevance.batch_size)}: see what they show; pretrained models put such peaks on "
+            "empty background too (artifact patches)"
         )
     return tuple(found)
 

@@ -54,7 +54,8 @@ def find_starts(
     Parameters
     ----------
     query : None or "readout" (the tokens the model's head reads), "mean" (of the patches, or of a
-        text's real tokens), "all", the name of a prefix token ("class"), a token index, a patch
+        text's real tokens), "all", the name of a prefix token ("class"), a token of the text that
+        stands there once, a token index, a patch
         (row, column), a list of these (their mean), or one per item: a 1-D tensor or array of
         token indices, or a list of lists.
     layout : of the query axis.
@@ -83,7 +84,10 @@ def find_starts(
     for item, tokens in enumerate(picks):
         real = tokens if seen is None else [token for token in tokens if bool(seen[item, token])]
         if not real:
-            raise InputError(f"the query {words} of item {item} is padding: choose a real token")
+            raise InputError(
+                f"the query {words} is padding in item {item}: choose real tokens, one index per item as a "
+                "1-D tensor if they stand at different places"
+            )
         weights[item, 0, real] = 1.0 / len(real)
     return Starts(weights, words)
 
@@ -114,6 +118,11 @@ def _tokens(query: Any, layout: TokenLayout, num_queries: int) -> list[int]:
             return list(range(num_queries))[layout.patch_slice]
         if query in layout.prefix_tokens:
             return [layout.prefix_tokens.index(query)]
+        places = [] if layout.tokens is None else [i for i, t in enumerate(layout.tokens) if t == query]
+        if len(places) == 1:
+            return places
+        if places:
+            raise InputError(f"the token {query!r} stands at {places}: give one of these indices")
         raise InputError(
             f"no query {query!r}: {near(query, ['readout', 'mean', 'all', *layout.prefix_tokens])}; "
             "or give a token index, a patch (row, column), a list"

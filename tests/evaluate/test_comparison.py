@@ -148,3 +148,6 @@ def test_the_figure_draws_the_numbers_of_the_comparison(maps):
     np.testing.assert_allclose(figure.data[0].z, found.maps[0, 2].numpy())
     np.testing.assert_allclose(figure.data[-1].z, found.mass_overlap[2].numpy())
     assert {trace.zmax for trace in figure.data[:4]} == {float(found.maps[:, 2].max())}
+    difference = found.difference_figure([("a", "b"), ("a", "signed")], index=1)
+    np.testing.assert_allclose(difference.data[0].z, found.difference("a", "b")[1].numpy())
+    assert difference.data[0].zmin == -difference.data[0].zmax
