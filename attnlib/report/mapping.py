@@ -10,7 +10,7 @@ from attnlib.bands import Bands, band_map
 from attnlib.errors import NeedsError
 from attnlib.hooks import capture
 from attnlib.methods import METHODS, explain
-from attnlib.models import LoadedModel, Said, load_model
+from attnlib.models import LoadedModel, Prepared, Said, load_model
 from attnlib.picture import Picture, load_picture
 from attnlib.record import AttentionRecord, Relevance
 
@@ -28,6 +28,7 @@ class Mapped:
     ----------
     picture : upright, as it was read.
     loaded : the model.
+    prepared : what went into it.
     record : its attention.
     relevance, bands : the map, and its four bands.
     said : what the model answered.
@@ -36,6 +37,7 @@ class Mapped:
 
     picture: Picture
     loaded: LoadedModel
+    prepared: Prepared
     record: AttentionRecord
     relevance: Relevance
     bands: Bands
@@ -83,9 +85,10 @@ def map_picture(
     loaded = load_model(model) if isinstance(model, str) else model
     if "gradients" in card.needs and target is None:
         target = _first_answer
+    prepared = loaded.prepare([shown], size=size)
     record = capture(
         loaded,
-        loaded.prepare([shown], size=size),
+        prepared,
         target=target if "gradients" in card.needs else None,
         internals=bool({"internals", "model"} & set(card.needs)),
     )
@@ -97,7 +100,8 @@ def map_picture(
         chosen.setdefault("start_layer", len(seen.layers) // 2)
     relevance = explain(seen, method, query=query, **chosen)
     said = loaded.said(record.output, views=record.views)
-    return Mapped(shown, loaded, seen, relevance, band_map(relevance, scale=scale, cuts=cuts), said, query)
+    bands = band_map(relevance, scale=scale, cuts=cuts)
+    return Mapped(shown, loaded, prepared, seen, relevance, bands, said, query)
 
 
 def _first_answer(output: Any) -> Any:
