@@ -153,7 +153,7 @@ def _figure(
         )
     figure.update_layout(look(dark=dark), width=width, height=int(inner + _MARGIN + below))
     figure.update_layout(margin={"t": _MARGIN, "b": below})
-    figure.update_annotations(font_size=12)
+    figure.update_annotations(font_size=12 if columns < 5 else 10)
     figure.update_xaxes(showgrid=False, zeroline=False, constrain="domain")
     figure.update_yaxes(showgrid=False, zeroline=False, autorange="reversed", constrain="domain")
     return figure
