@@ -99,7 +99,7 @@ def face_regions(
         possible = face.votes is not None and face.votes < _SURE_VOTES
         unsure += possible
         ending = "" if len(found) == 1 else f" {number} of {len(found)}, from the left"
-        name = f"{'possibly a' if possible else 'the'} face{ending}"
+        name = f"{'what is possibly a' if possible else 'the'} face{ending}"
         details = {"box": [round(edge, 1) for edge in face.box], "votes": face.votes}
         mask = box_mask(face.box, size)
         if not mask.any():

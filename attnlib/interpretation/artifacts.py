@@ -65,7 +65,7 @@ class Artifacts:
         return (
             "Artifact patches, in which a model keeps what is not about their place: "
             f"{count(self.count, 'patch', 'patches')} of {total:,} ({found}) with {percent(self.share)} of "
-            f"the attention, up to {times(self.highest)} times the even share; {aside}."
+            f"the mass, up to {times(self.highest)} times the even share; {aside}."
         )
 
     def to_dict(self) -> dict[str, Any]:

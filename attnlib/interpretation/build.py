@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from attnlib.interpretation.checks import Checker, chosen_checks
 from attnlib.interpretation.choose import Measured, Told, choose_claims, region_sentence
 from attnlib.interpretation.claims import Claim, Interpretation, Section
 from attnlib.interpretation.contrast import contrast
-from attnlib.interpretation.limits import limits, why
+from attnlib.interpretation.limits import limits, unseen_and_overlapping, why
 from attnlib.interpretation.numbers import MapNumbers, covers, measure_map, measure_region, one_item
 from attnlib.interpretation.sections import band_sections, colours, in_short, picture_section, subject
 from attnlib.picture import load_picture
@@ -108,6 +110,7 @@ def interpret(
         "options": dict(one.options),
         "index": place,
     }
+    notes += unseen_and_overlapping(named)
     sources = regions.notes if regions is not None else ()
     table = tuple(m.numbers for m in (*named, *([background] if background else []), *fields, *halves))
     others = _others(against, regions, scale, cuts)
@@ -213,24 +216,46 @@ def _measured(
     """Measure the named regions, the background, the nine fields and the halves, thirds and border."""
     grid = one.layout.grid or (1, 1)
     size = regions.size if regions is not None else _picture_size(one, grid)
-    given = list(regions.items) if regions is not None else []
-    held = [region for region in given if region.kind == "background"]
-    rest = held[0] if held else Regions(tuple(given), size).background() if given else None
-    named = [region for region in given if region is not rest]
-    whole = Region("the picture", torch.ones(size, dtype=torch.bool).numpy(), "position")
-    fields, halves = nine_fields(size), positions(size)
-    everything = [*named, *([rest] if rest else []), *fields, *halves, whole]
-    cover = covers(Regions(tuple(everything), size), one)
-    outside = float((numbers.share * (1 - cover[-1])).sum())
+    window = one.views[0].grid_window(grid, one.layout.patch_size) if one.views else None
+    places, place_covers = _places(size, grid, window)
+    outside = float((numbers.share * (1 - place_covers[-1])).sum())
     numbers = replace(numbers, outside=outside if outside > 1e-6 else 0.0)
-    measured = [
-        Measured(region, patches, measure_region(region, patches, numbers, heat))
-        for region, patches in zip(everything[:-1], cover[:-1], strict=True)
+    given = [] if regions is None else [region for region in regions if region.kind != "position"]
+    held = [] if regions is None else covers(regions, one)[[r.kind != "position" for r in regions]]
+    found = [
+        Measured(region, cover, measure_region(region, cover, numbers, heat))
+        for region, cover in zip(given, held, strict=True)
     ]
-    first, second = len(named), len(named) + bool(rest)
-    third = second + len(fields)
-    background = measured[first] if rest else None
-    return measured[:first], background, measured[second:third], measured[third:], numbers
+    spots = [
+        Measured(region, cover, measure_region(region, cover, numbers, heat))
+        for region, cover in zip(places, place_covers, strict=True)
+    ]
+    named = [one for one in found if one.region.kind != "background"]
+    background = next((one for one in found if one.region.kind == "background"), None)
+    if background is None and named:
+        background = _background(regions, one, numbers, heat)
+    return named, background, spots[:9], spots[9:-1], numbers
+
+
+@lru_cache(maxsize=8)
+def _places(
+    size: tuple[int, int], grid: tuple[int, int], window: tuple[float, ...] | None
+) -> tuple[tuple[Region, ...], Tensor]:
+    """Return the nine fields, the halves, thirds and border, and the whole picture, and what they cover."""
+    whole = Region("the picture", np.ones(size, dtype=bool), "position", "position")
+    places = Regions((*nine_fields(size), *positions(size), whole), size)
+    return places.items, places.on_grid(grid, window).double()  # type: ignore[arg-type]
+
+
+def _background(
+    regions: Regions | None, one: Relevance, numbers: MapNumbers, heat: Tensor
+) -> Measured | None:
+    """Return what hand-made regions leave over."""
+    rest = None if regions is None else regions.background()
+    if rest is None or regions is None:
+        return None
+    cover = covers(Regions((rest,), regions.size), one)[0]
+    return Measured(rest, cover, measure_region(rest, cover, numbers, heat))
 
 
 def _picture_size(one: Relevance, grid: tuple[int, int]) -> tuple[int, int]:
@@ -267,7 +292,7 @@ def _place_claims(halves: Sequence[Measured], numbers: MapNumbers, named: bool) 
     claims = []
     for one in chosen:
         n = one.numbers
-        text = region_sentence(one.name, n.share, n.area, n.lift, numbers.bands.cuts, numbers.bands.scale)
+        text = region_sentence(one.name, n.share, n.area, n.lift, numbers)
         claims.append(Claim(n.region, n.band, n.share, n.area, n.lift, text, "position", (n.region,), n.peak))
     return claims
 

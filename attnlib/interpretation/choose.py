@@ -99,13 +99,11 @@ def _place_claims(
     return tuple(claims)
 
 
-def region_sentence(
-    name: str, share: float, area: float, lift: float, cuts: Sequence[float], scale: str = "lift"
-) -> str:
+def region_sentence(name: str, share: float, area: float, lift: float, whole: MapNumbers) -> str:
     """Write the sentence that every claim begins with."""
-    band_cuts = cuts if scale == "lift" else ()
+    band_cuts = whole.bands.cuts if whole.bands.scale == "lift" else ()
     return (
-        f"{percent(share)} of the attention falls on {name}, on {percent(area)} of the picture: "
+        f"{percent(share)} of the {whole.noun} falls on {name}, on {percent(area)} of the picture: "
         f"{times(lift, band_cuts)} times its even share."
     )
 
@@ -149,14 +147,12 @@ def _within(ordered: list[Measured], most: int) -> tuple[list[Measured], list[li
 
 def _claim(one: Measured, whole: MapNumbers, told: Told, among: Sequence[Measured]) -> Claim:
     numbers, cuts = one.numbers, whole.bands.cuts
-    sentences = [
-        region_sentence(one.full_name, numbers.share, numbers.area, numbers.lift, cuts, whole.bands.scale)
-    ]
+    sentences = [region_sentence(one.full_name, numbers.share, numbers.area, numbers.lift, whole)]
     peak_band = band_of(numbers.peak, cuts) if whole.bands.scale == "lift" else -1
     if peak_band >= 2 and peak_band > BAND_NAMES.index(numbers.band):
         sentences.append(
             f"It is uneven: its strongest patch gets {times(numbers.peak, cuts)} times the even share, "
-            f"which is {BAND_NAMES[peak_band]} attention."
+            f"which is {BAND_NAMES[peak_band]} {whole.noun}."
         )
     elif peak_band == 3:
         sentences.append(f"Its strongest patch gets {times(numbers.peak, cuts)} times.")
@@ -216,7 +212,6 @@ def _together(group: Sequence[Measured], whole: MapNumbers, heat: Tensor, *nouns
     most = len(group) if kinds == {"position"} else 3
     shown = [called(one.region) for one in group]
     members = listed(shown) if len(shown) <= most else f"{', '.join(shown[:most])} and others"
-    cuts = whole.bands.cuts
     band = group[0].numbers.band
     return Claim(
         region=name,
@@ -229,8 +224,7 @@ def _together(group: Sequence[Measured], whole: MapNumbers, heat: Tensor, *nouns
             numbers.share,
             numbers.area,
             numbers.lift,
-            cuts,
-            whole.bands.scale,
+            whole,
         ),
         kind="several",
         members=tuple(one.region.name for one in group),

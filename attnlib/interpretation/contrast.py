@@ -46,20 +46,20 @@ def _lines(own: Sequence[RegionNumbers], whole: MapNumbers, name: str, other: In
         )
         if abs(points) < 0.05:
             lines.append(
-                f"{percent(mine.share)} of the attention falls on {words} here and in {name} alike "
+                f"{percent(mine.share)} of the {whole.noun} falls on {words} here and in {name} alike "
                 f"({lift} times the even share)."
             )
             continue
         direction = "more" if points > 0 else "less"
         band = f"{mine.band} in both" if mine.band == their.band else f"{mine.band} here, {their.band} there"
         lines.append(
-            f"{percent(mine.share)} of the attention falls on {words} here, {percent(their.share)} in "
+            f"{percent(mine.share)} of the {whole.noun} falls on {words} here, {percent(their.share)} in "
             f"{name}: {abs(points):.1f} points {direction} here ({lift} times the even share; {band})."
         )
     if whole.share.shape == other.map_numbers.share.shape and not (whole.empty or other.map_numbers.empty):
         common = float(torch.minimum(whole.share, other.map_numbers.share).sum())
         lines.append(
-            f"{percent(common)} of the attention of this map and of {name} lies on the same patches "
+            f"{percent(common)} of the {whole.noun} of this map and of {name} lies on the same patches "
             "(100 % would be the same map)."
         )
     if not lines:

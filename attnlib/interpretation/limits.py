@@ -8,9 +8,9 @@ from typing import Any
 from attnlib.interpretation.choose import Measured
 from attnlib.interpretation.claims import Section
 from attnlib.interpretation.numbers import MapNumbers
-from attnlib.interpretation.wording import count, percent, times
+from attnlib.interpretation.wording import count, listed, percent, times
 
-__all__ = ["limits", "why"]
+__all__ = ["limits", "unseen_and_overlapping", "why"]
 
 
 def why(named: Sequence[Measured], numbers: MapNumbers) -> Section | None:
@@ -44,24 +44,48 @@ def why(named: Sequence[Measured], numbers: MapNumbers) -> Section | None:
             continue
         lift = times(share / area, numbers.bands.cuts)
         lines.append(
-            f"{count(len(parts), *noun)} with {percent(share)} of the attention on {percent(area)} of the "
-            f"picture ({lift} times the even share): {reason}"
+            f"{count(len(parts), *noun)} with {percent(share)} of the {numbers.noun} on {percent(area)} of "
+            f"the picture ({lift} times the even share): {reason}"
         )
     if not lines:
         return None
     kinds = "this kind of part" if len(lines) == 1 else f"these {len(lines)} kinds of parts"
     lines.append(
         f"Training data: a model learns from its pictures what is worth attending to. If {kinds} stood in "
-        "focus there, the same attention can be habit rather than a use of what stands here."
+        f"focus there, the same {numbers.noun} can be habit rather than a use of what stands here."
     )
-    return Section("why", "Why such parts may get attention", tuple(lines))
+    return Section("why", f"Why such parts may get {numbers.noun}", tuple(lines))
+
+
+def unseen_and_overlapping(named: Sequence[Measured]) -> list[str]:
+    """Say which parts the model did not see, and that shares of parts that overlap add up to more."""
+    lines = []
+    unseen = [one.name for one in named if one.numbers.area <= 0]
+    if unseen:
+        lines.append(
+            f"{count(len(unseen), 'part')} with 0 % of their area in what the model saw, so nothing is said "
+            f"about: {listed(unseen[:5])}{' and others' if len(unseen) > 5 else ''}."
+        )
+    apart = [one for one in named if one.region.part_of is None]
+    if apart:
+        total = sum((one.cover for one in apart[1:]), apart[0].cover)
+        double = float((total > 1.05).double().mean())
+        if double > 0:
+            lines.append(
+                f"Parts overlap on {percent(double)} of the patches, so that their shares add up to more "
+                "than the whole."
+            )
+    return lines
 
 
 def limits(about: Mapping[str, Any], numbers: MapNumbers, uncertain: int, notes: Sequence[str]) -> Section:
     """Say what this map cannot tell."""
     lines = [
         "Attention is not explanation: the numbers above say where the weights of the model lie, not why "
-        "it answered as it did. Only a check that hides a part and watches the answer speaks about use.",
+        "it answered as it did. Only a check that hides a part and watches the answer speaks about use."
+        if numbers.noun == "attention"
+        else "Relevance is what the method assigns, with its own assumptions; that a part matters to the "
+        "answer is shown only by a check that hides it and watches the answer.",
     ]
     if about["method"] != "given":
         lines.append(
@@ -84,7 +108,9 @@ def limits(about: Mapping[str, Any], numbers: MapNumbers, uncertain: int, notes:
             "speaks against what was asked, in the sense of the method."
         )
     if numbers.outside > 0.0005:
-        lines.append(f"{percent(numbers.outside)} of the attention lies outside the picture, on its padding.")
+        lines.append(
+            f"{percent(numbers.outside)} of the {numbers.noun} lies outside the picture, on padding."
+        )
     top = float(numbers.lift.max())
     if top >= 20 and not numbers.empty:
         lines.append(

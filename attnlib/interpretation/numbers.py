@@ -19,6 +19,9 @@ from attnlib.regions import Region, Regions
 __all__ = ["MapNumbers", "RegionNumbers", "measure_map", "measure_region", "one_item", "window_rank"]
 
 
+_ATTENTION_METHODS = ("given", "raw", "rollout", "flow")  # all others weigh attention by something else
+
+
 @dataclass(frozen=True)
 class RegionNumbers:
     """How much of a map falls on a region.
@@ -73,6 +76,7 @@ class MapNumbers:
     negative_share : negative part / (positive + negative part), over the patches.
     effective_share : exp(entropy) / N.
     outside : share of the mass on patches beyond the picture (the model's own padding of the picture).
+    noun : what the mass is called: "attention", or "relevance" for methods that compute more than that.
     """
 
     share: Float[Tensor, "height width"]
@@ -86,6 +90,7 @@ class MapNumbers:
     negative_share: float
     effective_share: float
     outside: float = 0.0
+    noun: str = "attention"
 
     @property
     def empty(self) -> bool:
@@ -107,6 +112,7 @@ class MapNumbers:
         """Return plain JSON-ready values, without the maps."""
         return {
             "grid": list(self.share.shape),
+            "noun": self.noun,
             "patches": self.patches,
             "scale": self.bands.scale,
             "cuts": list(self.bands.cuts),
@@ -176,6 +182,7 @@ def measure_map(relevance: Relevance, band_options: Mapping[str, Any]) -> MapNum
         identity_share=max(0.0, 1 - without / with_identity) if with_identity > 0 else 0.0,
         negative_share=negative / (negative + without) if negative + without > 0 else 0.0,
         effective_share=float(entropy.exp() / seen.sum()) if share.sum() > 0 else 0.0,
+        noun="attention" if relevance.method in _ATTENTION_METHODS else "relevance",
     )
 
 

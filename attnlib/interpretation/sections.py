@@ -25,10 +25,10 @@ from attnlib.interpretation.wording import (
 __all__ = ["band_sections", "colours", "in_short", "picture_section", "subject"]
 
 _TITLES = {
-    "highest": "Highest attention",
-    "moderate": "Moderate attention",
-    "low": "Low attention",
-    "minimal": "Minimal or no attention",
+    "highest": "Highest",
+    "moderate": "Moderate",
+    "low": "Low",
+    "minimal": "Minimal or no",
 }
 
 
@@ -60,8 +60,8 @@ def colours(numbers: MapNumbers, words: Sequence[str]) -> Section:
     lines = []
     if bands.scale == "lift":
         lines.append(
-            f"The even share is 1/{numbers.patches:,} of the attention for each patch; colours tell how many "
-            "times that a patch gets, the same for every picture, layer and model."
+            f"The even share is 1/{numbers.patches:,} of the {numbers.noun} for each patch; colours tell "
+            "how many times that a patch gets, the same for every picture, layer and model."
         )
         ranges = {
             "highest": f"{highest:g} times the even share or more",
@@ -88,8 +88,8 @@ def colours(numbers: MapNumbers, words: Sequence[str]) -> Section:
         share, area = float(bands.share[0, band]), float(bands.area[0, band])
         detail = f"{ranges[name]}; {red}" if band == 3 and bands.red_from > highest else ranges[name]
         lines.append(
-            f"{capital(colour)}: {name} attention ({detail}). "
-            f"{percent(area)} of the picture, {percent(share)} of the attention."
+            f"{capital(colour)}: {name} {numbers.noun} ({detail}). "
+            f"{percent(area)} of the picture, {percent(share)} of the {numbers.noun}."
         )
     return Section("colours", "What the colours mean", tuple(lines))
 
@@ -102,7 +102,7 @@ def in_short(claims: Sequence[Claim], numbers: MapNumbers) -> Section:
     elif numbers.flat and numbers.bands.scale == "lift":
         lines.append(
             f"No part stands out: no patch gets more than {times(float(numbers.lift.max()), cuts)} times the "
-            f"even share, and moderate attention begins at {times(cuts[1])}."
+            f"even share, and moderate {numbers.noun} begins at {times(cuts[1])}."
         )
     for name in reversed(BAND_NAMES):
         told = [
@@ -113,7 +113,7 @@ def in_short(claims: Sequence[Claim], numbers: MapNumbers) -> Section:
         if told:
             lines.append(f"{capital(name)}: {listed(told)}.")
     if len(lines) > 1:
-        lines[-1] += " In brackets: multiple of the even share; share of all the attention."
+        lines[-1] += f" In brackets: multiple of the even share; share of all the {numbers.noun}."
     return Section("short", "In short", tuple(lines))
 
 
@@ -137,7 +137,7 @@ def band_sections(
         name = BAND_NAMES[band]
         lines = [claim.text for claim in claims if claim.band == name]
         lines += _where_the_band_lies(band, leaves, fields, numbers, bool(lines))
-        sections.append(Section(name, _TITLES[name], tuple(lines)))
+        sections.append(Section(name, f"{_TITLES[name]} {numbers.noun}", tuple(lines)))
     return tuple(sections)
 
 
@@ -162,7 +162,7 @@ def _where_the_band_lies(
     lead += f"{count(patches, 'patch', 'patches')} of {numbers.patches:,} ({percent(area)})"
     if band < 2 or not leaves or float(mass) <= 0:
         verb = "is" if patches == 1 else "are"
-        return [f"{lead} {verb} in this band, with {percent(float(mass))} of the attention."]
+        return [f"{lead} {verb} in this band, with {percent(float(mass))} of the {numbers.noun}."]
     portions = sorted(
         ((float((numbers.share * inside * leaf.cover).sum() / mass), leaf.name) for leaf in leaves),
         reverse=True,
@@ -173,7 +173,7 @@ def _where_the_band_lies(
     if rest is not None and rest.name in [name for _, name in told]:
         spread += _where_in_background(rest, inside, float(mass), fields, numbers)
     verb = "reaches" if patches == 1 else "reach"
-    return [f"{lead} {verb} this band, with {percent(float(mass))} of the attention; of that, {spread}."]
+    return [f"{lead} {verb} this band, with {percent(float(mass))} of the {numbers.noun}; of that, {spread}."]
 
 
 def _where_in_background(
@@ -205,12 +205,12 @@ def picture_section(
     if numbers.flat and numbers.bands.scale == "lift":
         lines.append(
             f"No part stands out: the strongest patch gets {times(float(numbers.lift.max()), cuts)} times "
-            f"the even share, and moderate attention begins at {times(cuts[1])}."
+            f"the even share, and moderate {numbers.noun} begins at {times(cuts[1])}."
         )
     else:
         lines += _leaders(claims, leaves, numbers)
     lines.append(
-        f"The attention spreads over {percent(numbers.effective_share)} of the picture in effect "
+        f"The {numbers.noun} spreads over {percent(numbers.effective_share)} of the picture in effect "
         "(100 % would be perfectly even)."
     )
     return Section("picture", "In this picture", (*lines, *(claim.text for claim in places), *said, *meaning))
@@ -232,8 +232,8 @@ def _leaders(claims: Sequence[Claim], leaves: Sequence[Measured], numbers: MapNu
             )
         elif len(single) > 1:
             lines.append(
-                f"For its size, the part with the most attention is {called(best.region, best.kind)}, with "
-                f"{times(best.lift, cuts)} times its even share ({best.band})."
+                f"For its size, the part with the most {numbers.noun} is {called(best.region, best.kind)}, "
+                f"with {times(best.lift, cuts)} times its even share ({best.band})."
             )
     row, column = numbers.top
     at = next(

@@ -10,7 +10,7 @@ from PIL import ImageDraw, ImageFont
 from attnlib.errors import InputError
 from attnlib.picture.decoding import Picture
 
-__all__ = ["hidden", "moved", "rewritten"]
+__all__ = ["hidden", "moved", "rewritten", "shifted"]
 
 
 def hidden(picture: Picture, mask: Any, *, name: str | None = None) -> Picture:
@@ -60,6 +60,20 @@ def moved(picture: Picture, mask: Any, *, right: int = 0, down: int = 0, name: s
     place = (slice(top + down, bottom + down), slice(left + right, end + right))
     pixels[place] = pixels[place] * (1 - part) + picture.pixels[top:bottom, left:end] * part
     return _made(pixels, picture, name)
+
+
+def shifted(mask: Any, *, right: int = 0, down: int = 0) -> np.ndarray:
+    """Return a mask moved as :func:`moved` moves the part; what leaves the picture is cut off."""
+    cover = np.asarray(mask)
+    height, width = cover.shape
+    result = np.zeros_like(cover)
+    rows, columns = slice(max(down, 0), height + min(down, 0)), slice(max(right, 0), width + min(right, 0))
+    source = (
+        slice(max(-down, 0), height + min(-down, 0)),
+        slice(max(-right, 0), width + min(-right, 0)),
+    )
+    result[rows, columns] = cover[source]
+    return result
 
 
 def rewritten(picture: Picture, mask: Any, words: str, *, name: str | None = None) -> Picture:

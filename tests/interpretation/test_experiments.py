@@ -31,9 +31,13 @@ def test_hiding_fills_the_part_with_the_colour_around_it_and_touches_nothing_els
 
 
 def test_moving_carries_the_pixels_and_clears_their_old_place(picture, mask):
-    from attnlib.picture.edits import moved
+    from attnlib.picture.edits import moved, shifted
 
     made = moved(picture, mask, right=-20, down=40)
+    assert np.array_equal(
+        np.argwhere(shifted(mask, right=-20, down=40)), np.argwhere(mask) + np.array((40, -20))
+    )
+    assert shifted(mask, right=50).sum() == 12 * 16
     assert np.array_equal(made.pixels[51:63, 11:41], picture.pixels[11:23, 31:61])
     assert (made.pixels[mask] == (30, 60, 90)).all()
 
