@@ -39,7 +39,7 @@ check: $(VENV)/.dev ## Format, lint, types, import contracts, stripped notebooks
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 
 lab: $(VENV)/.dev ## Open JupyterLab on the notebooks
 	$(BIN)/attnlib lab
