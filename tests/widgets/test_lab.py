@@ -137,6 +137,21 @@ def test_the_explorer_opens_and_its_controls_chart_and_viewer_move_together(lab,
     stands(lab)
 
 
+def test_notebook_7_runs_the_fragment_too(lab, lab_folder):
+    write(lab_folder, "seven.ipynb", SCENE, "viewer(record, picture)")
+    page = lab.page
+    page.goto(f"{lab.address}/notebooks/seven.ipynb", wait_until="domcontentloaded")
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    box = page.locator(".attnlib-viewer[data-tick]")
+    box.wait_for(state="visible", timeout=120_000)
+    box.get_by_label("layer", exact=True).focus()
+    page.keyboard.press("ArrowLeft")
+    assert box.locator(".av-caption").first.inner_text().startswith("layer 1")
+    assert page.outside == []  # Notebook 7 itself logs plugin errors when it runs under JupyterLab's server
+
+
 def test_an_untrusted_saved_notebook_shows_the_poster(lab, lab_folder):
     from nbclient import NotebookClient
 
