@@ -12,10 +12,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from attnlib.errors import InputError, PictureError
+from attnlib.layout import TokenLayout
 from attnlib.models.loaded import Prepared
 from attnlib.models.measured_view import measure_view
 from attnlib.models.pixels import PatchProcessor
-from attnlib.models.texts import tokenize
+from attnlib.models.texts import token_labels, tokenize
 from attnlib.picture import View, load_picture
 
 __all__ = ["CaptionPreparer", "PairPreparer", "PicturePreparer", "TextPreparer", "UnknownPreparer"]
@@ -110,8 +111,6 @@ class TextPreparer:
         )
 
     def _layouts(self, tokens: Any, seen: Tensor | None) -> Any:
-        if self.start is not None:
-            return ()
         if not self.reads_last:
             return tokens.layouts([None] * len(tokens.texts))
         rows = torch.ones(len(tokens.texts), len(tokens.labels[0])) if seen is None else seen
@@ -138,7 +137,12 @@ class PairPreparer:
         tokens = tokenize(self.tokenizer, list(texts), max_length=self.max_length)
         seen = tokens.inputs["attention_mask"].bool() if "attention_mask" in tokens.inputs else None
         return Prepared(
-            {**prepared.inputs, **tokens.inputs}, prepared.views, tokens.texts, seen=seen, notes=tokens.notes
+            {**prepared.inputs, **tokens.inputs},
+            prepared.views,
+            tokens.texts,
+            layouts=tokens.layouts([None] * len(tokens.texts)),
+            seen=seen,
+            notes=tokens.notes,
         )
 
 
@@ -168,7 +172,9 @@ class CaptionPreparer:
         ids = _without_end(tokens.inputs["input_ids"], self.tokenizer.eos_token_id)
         if self.start is not None and not bool((ids[:, 0] == self.start).all()):
             ids = torch.cat([torch.full((len(ids), 1), self.start), ids], dim=1)
-        return Prepared({**prepared.inputs, "decoder_input_ids": ids}, prepared.views, tokens.texts)
+        layouts = [TokenLayout(None, tokens=row, readout=None) for row in token_labels(self.tokenizer, ids)]
+        inputs = {**prepared.inputs, "decoder_input_ids": ids}
+        return Prepared(inputs, prepared.views, tokens.texts, layouts=tuple(layouts))
 
 
 class UnknownPreparer:

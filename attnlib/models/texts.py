@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jaxtyping import Int
 from torch import Tensor
 
 from attnlib.errors import InputError
 from attnlib.layout import TokenLayout
 
-__all__ = ["Tokenized", "tokenize"]
+__all__ = ["Tokenized", "token_labels", "tokenize"]
 
 _INVISIBLE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "⇥"})
 
@@ -81,12 +82,17 @@ def tokenize(tokenizer: Any, texts: Sequence[Any], *, max_length: int | None = N
     notes = tuple(
         f"text {i + 1} was cut off: the model reads {kept} of its {len(full[i])} tokens" for i in cut
     )
-    labels = tuple(tuple(_label(tokenizer, int(i)) for i in ids) for ids in encoded["input_ids"])
+    labels = token_labels(tokenizer, encoded["input_ids"])
     spans = tuple(
         {**_words(encoded, i, firsts, seconds), **_sentences(encoded, i, seconds)} for i in range(len(texts))
     )
     joined = tuple(t if isinstance(t, str) else " | ".join(t) for t in texts)
     return Tokenized(dict(encoded), labels, spans, joined, notes)
+
+
+def token_labels(tokenizer: Any, ids: Int[Tensor, "batch token"]) -> tuple[tuple[str, ...], ...]:
+    """Return one readable label per token."""
+    return tuple(tuple(_label(tokenizer, int(token)) for token in row) for row in ids)
 
 
 def _label(tokenizer: Any, token: int) -> str:

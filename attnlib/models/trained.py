@@ -31,4 +31,6 @@ def _card(name: str, folder: Path) -> ModelCard:
     licence = re.search(r"^license:\s*(\S+)", front, re.MULTILINE)
     lines = [line.strip() for line in body.splitlines() if line.strip() and not line.startswith("#")]
     summary = lines[0].rstrip(".") if lines else "a small model trained on generated scenes"
-    return ModelCard(name, summary, "trained for attnlib on generated data", licence[1] if licence else "MIT")
+    return ModelCard(
+        name, summary, "trained for attnlib on generated data", licence[1].upper() if licence else "MIT"
+    )

@@ -44,12 +44,23 @@ def test_a_language_model_reads_the_last_real_token(save):
     assert record.layout.readout == (4,)
 
 
-def test_a_pair_has_the_picture_in_one_stream_and_readable_nothing_is_lost(save, scene):
+def test_a_captioner_shows_the_words_so_far_in_the_decoder(save, scene):
+    from attnlib import capture, load_model
+
+    loaded = load_model(save("captioner"))
+    record = capture(loaded, loaded.prepare(scene, texts=["a red"]))
+    assert record.layouts["decoder"].tokens == ("<bos>", "a", "red")
+    assert record.layouts["encoder"].grid == (5, 5)
+
+
+def test_a_pair_has_the_picture_in_one_stream_and_its_words_in_the_other(save, scene):
     from attnlib import capture, load_model
 
     loaded = load_model(save("clip"))
     record = capture(loaded, loaded.prepare(scene, texts=["a red star", "the sea"]))
     assert record.select(stream="vision").layout.grid == (5, 5)
     assert record.select(stream="text").layout.num_tokens == 5
+    one = capture(loaded, loaded.prepare(scene, texts=["a red star"])).select(stream="text").layout
+    assert one.tokens == ("<bos>", "a", "red", "star", "<eos>")
     assert record.views[0].picture_size == (90, 60)
     assert isinstance(record.output.logits_per_image, torch.Tensor)
