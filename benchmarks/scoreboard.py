@@ -12,14 +12,17 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 
-from attnlib import load_model
+from attnlib import capture, explain, load_model
+from attnlib.evaluate import artifact_patches, spike_share, token_norms
 from attnlib.evaluate.measures import MEASURES
 from attnlib.evaluate.scoreboard import Scoreboard, measure_model
 from attnlib.methods import METHODS
+from attnlib.picture import samples
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("scenes-vit", "scenes-mean", "scenes-registers", "scenes-pair", "scenes-shortcut")
@@ -105,6 +108,7 @@ def markdown(board: Scoreboard, command: str, minutes: float, choice: str) -> st
         choice,
         "",
     ]
+    lines += ["## The embedded pretrained model", "", *embedded_table(), ""]
     for model in board.about["models"]:
         lines += [f"## {model}", "", *_table(board, model), ""]
         refused = {m: why for (name, m), why in board.refusals.items() if name == model}
@@ -154,6 +158,37 @@ def _cell(board: Scoreboard, model: str, method: str, measure: str) -> str:
 def _mean(board: Scoreboard, model: str, method: str, measure: str) -> float:
     value = board.values.get((model, method, measure))
     return float("-inf") if value is None else float(value[torch.isfinite(value)].mean())
+
+
+def embedded_table() -> list[str]:
+    """Return lone spikes and spread of maps of the embedded pretrained model, per start layer."""
+    loaded = load_model("dinov2-small-saliency")
+    rows = {f"rollout from {start}": ("rollout", {"start_layer": start}) for start in (0, 2, 4, 6, 8, 10)}
+    rows["raw, last layer"] = ("raw", {})
+    spikes: dict[str, list[float]] = {name: [] for name in rows}
+    spread: dict[str, list[float]] = {name: [] for name in rows}
+    outliers = []
+    for sample in samples():
+        prepared = loaded.prepare([f"sample:{sample}"])
+        record = capture(loaded, prepared)
+        pixels = {"pixel_values": prepared.inputs["pixel_values"]}
+        norms = token_norms(loaded.model.backbone, pixels, record.layout)
+        outliers.append(float(artifact_patches(norms).float().mean()))
+        for name, (method, options) in rows.items():
+            relevance = explain(record, method, **options)
+            spikes[name].append(float(spike_share(relevance.share())[0]))
+            spread[name].append(float(relevance.effective_share()[0]))
+    mean = {name: (fmean(spikes[name]), fmean(spread[name])) for name in rows}
+    return [
+        f"{len(samples())} photographs and drawings of the package, rows of the patches that the "
+        f"decoder reads. Patches whose final norm is an outlier: {fmean(outliers):.1%}. *Lone spikes*: share of mass on "
+        "patches at least three times the even share and four times the second highest of their neighbours; "
+        "an even map has none, so the spread stands beside it (1 = even).",
+        "",
+        "| map | lone spikes | spread |",
+        "| --- | ---: | ---: |",
+        *(f"| {name} | {first:.3f} | {second:.2f} |" for name, (first, second) in mean.items()),
+    ]
 
 
 def ranking(board: Scoreboard) -> list[tuple[str, float]]:

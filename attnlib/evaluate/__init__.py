@@ -3,6 +3,7 @@
 from attnlib.evaluate.artifacts import artifact_concentration as artifact_concentration
 from attnlib.evaluate.artifacts import artifact_patches as artifact_patches
 from attnlib.evaluate.artifacts import artifact_share as artifact_share
+from attnlib.evaluate.artifacts import spike_share as spike_share
 from attnlib.evaluate.artifacts import token_norms as token_norms
 from attnlib.evaluate.baselines import BASELINES as BASELINES
 from attnlib.evaluate.baselines import baseline_maps as baseline_maps
@@ -97,6 +98,7 @@ __all__ = [
     "shipped_scoreboard",
     "shortcut_trials",
     "similarity",
+    "spike_share",
     "stability",
     "token_norms",
     "trust",

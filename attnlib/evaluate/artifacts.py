@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from attnlib.errors import InputError
 from attnlib.layout import TokenLayout
 
-__all__ = ["artifact_concentration", "artifact_patches", "artifact_share", "hot_background", "token_norms"]
+__all__ = [
+    "artifact_concentration",
+    "artifact_patches",
+    "artifact_share",
+    "hot_background",
+    "spike_share",
+    "token_norms",
+]
 
 _MADS = 5.0
 
@@ -27,7 +34,10 @@ def token_norms(
     InputError
         If the model gives no hidden states, or their number of tokens is not the layout's.
     """
-    output = model(**inputs, output_hidden_states=True)
+    try:
+        output = model(**inputs, output_hidden_states=True)
+    except TypeError as error:
+        raise InputError(f"{type(model).__name__} gives no hidden states: {error}") from None
     for part in (output, getattr(output, "vision_model_output", None)):
         states = getattr(part, "hidden_states", None)
         states = getattr(part, "encoder_hidden_states", None) if states is None else states
@@ -72,6 +82,42 @@ def artifact_concentration(
     """Return the share of mass on artifact patches in multiples of their area; NaN without any."""
     area = patches.float().mean(dim=(-2, -1))
     return torch.where(area > 0, artifact_share(maps, patches) / area, float("nan"))
+
+
+def spike_share(
+    maps: Float[Tensor, "batch height width"], *, factor: float = 4.0, lift: float = 3.0
+) -> Float[Tensor, "batch"]:
+    """Return the share of mass on lone patches: far above the even share and above their surroundings.
+
+    A thing in a picture covers neighbouring patches; a patch that stands out alone is most often a token
+    that the model uses for itself. Needs neither truth nor hidden states, so it serves for photographs.
+
+    Parameters
+    ----------
+    maps : one map per item.
+    factor : how far above the second highest of the eight patches around it.
+    lift : how far above the even share.
+
+    Notes
+    -----
+    A constant map wins: it has 0. A thing as small as one or two patches is taken for a spike.
+    """
+    positive = maps.clamp(min=0)
+    total = positive.sum(dim=(-2, -1), keepdim=True)
+    share = positive / total.where(total > 0, torch.ones_like(total))
+    height, width = maps.shape[1:]
+    padded = torch.nn.functional.pad(share, (1, 1, 1, 1))
+    around = torch.stack(
+        [
+            padded[:, row : row + height, column : column + width]
+            for row in range(3)
+            for column in range(3)
+            if (row, column) != (1, 1)
+        ]
+    )
+    alone = share >= factor * around.topk(2, dim=0).values[1]
+    spikes = alone & (share * height * width >= lift)
+    return (share * spikes).sum(dim=(-2, -1))
 
 
 def hot_background(

@@ -121,7 +121,8 @@ class Trials:
 
     def _scores(self, output: Any) -> Tensor:
         if self.is_pair:
-            return output.logits_per_image.diagonal()
+            own = torch.arange(len(self))[:, None]
+            return output.logits_per_image.gather(1, own)[:, 0]
         index = [self.loaded.labels.index(target) for target in self.targets]
         return output.logits.gather(1, torch.tensor(index)[:, None])[:, 0]
 
@@ -234,7 +235,8 @@ def _trials(
     mask_of: Callable[[Scene, str], np.ndarray],
 ) -> Trials:
     masks = np.stack([mask_of(scene, target) for scene, target in zip(scenes, targets, strict=True)])
-    prepared = loaded.prepare([scene.picture for scene in scenes])
+    texts = ["a scene"] if hasattr(loaded.model, "logit_scale") else None
+    prepared = loaded.prepare([scene.picture for scene in scenes], texts=texts)
     return Trials(
         loaded, tuple(scenes), tuple(targets), torch.from_numpy(masks), prepared.inputs["pixel_values"]
     )

@@ -194,3 +194,15 @@ def test_baselines_have_the_shape_of_the_grid_and_edges_follow_contrast():
     torch.testing.assert_close(centre, centre.flip(1).flip(2))
     with pytest.raises(InputError, match="unknown baseline"):
         baseline_maps("mean", pixels, GRID)
+
+
+def test_a_lone_patch_is_a_spike_and_a_thing_of_many_patches_is_not():
+    from attnlib.evaluate import spike_share
+
+    maps = torch.ones(3, 11, 13)
+    maps[0, 5, 5] = 36
+    maps[1, 3:7, 4:8] = 20
+    maps[1, 9, 12] = 20
+    assert spike_share(maps)[0].item() == pytest.approx(36 / 178)
+    assert spike_share(maps)[1].item() == pytest.approx(20 / maps[1].sum().item(), rel=1e-4)
+    assert spike_share(maps)[2].item() == 0
