@@ -95,7 +95,7 @@ def _place_claims(
         if len(group) == 1:
             claims.append(_claim(group[0], whole, told, visible))
         elif group:
-            claims.append(_together(group, whole, heat, "field", "fields"))
+            claims.append(_together(group, whole, heat, "of the nine fields", "of the nine fields"))
     return tuple(claims)
 
 
@@ -154,7 +154,7 @@ def _claim(one: Measured, whole: MapNumbers, told: Told, among: Sequence[Measure
             f"It is uneven: its strongest patch gets {times(numbers.peak, cuts)} times the even share, "
             f"which is {BAND_NAMES[peak_band]} {whole.noun}."
         )
-    elif peak_band == 3:
+    elif peak_band == 3 and times(numbers.peak, cuts) != times(numbers.lift, cuts):
         sentences.append(f"Its strongest patch gets {times(numbers.peak, cuts)} times.")
     tied = [
         called(other.region)

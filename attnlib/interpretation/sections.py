@@ -152,6 +152,9 @@ def _where_the_band_lies(
         if band >= 2 and bands.scale == "lift":
             start = times(bands.cuts[band - 1])
             top = times(float(numbers.lift.max()), bands.cuts)
+            if band == 2 and float(numbers.lift.max()) >= bands.cuts[2]:
+                stop = times(bands.cuts[2])
+                return [f"No patch of {numbers.patches:,} gets {start} to {stop} times the even share."]
             return [
                 f"No patch: the strongest gets {top} times the even share, and this band begins at {start}."
             ]
