@@ -211,8 +211,8 @@ def main() -> None:
     """Write two posters of the development half beside this script; the others are made when needed."""
     for number in (0, 1):
         made = poster("development", number)
-        made.image.save(FOLDER / f"{made.name}.png", optimize=True)
-        print(f"wrote {made.name}.png: {made.boxes}")
+        made.image.save(FOLDER / f"{made.name}.jpg", quality=90)
+        print(f"wrote {made.name}.jpg: {made.boxes}")
 
 
 if __name__ == "__main__":
