@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from attnlib.errors import BudgetError, InputError
 from attnlib.hooks.calls import Call
@@ -36,7 +35,7 @@ class Budget:
             raise InputError(f"heads {outside} are outside the {total} heads of {call.name}")
         return [i % total for i in wanted]
 
-    def add(self, call: Call, visited: Any) -> None:
+    def add(self, call: Call) -> None:
         """Count a call.
 
         Raises
@@ -53,14 +52,10 @@ class Budget:
         if self._limit is None or self.used <= self._limit:
             return
         raise BudgetError(
-            f"keeping the attention of {call.name} (call {self._calls}) needs {_megabytes(self.used)} in all so far, "
-            f"{_megabytes(size)} for this call; max_memory allows {_megabytes(self._limit)}. Keep fewer layers= or "
-            f"heads=, a smaller input, or allow at least {_megabytes(size)} per layer"
+            f"keeping the attention of {call.name} (call {self._calls}) needs {_megabytes(self.used)} in all "
+            f"so far, {_megabytes(size)} for this call; max_memory allows {_megabytes(self._limit)}. Keep "
+            f"fewer layers= or heads=, use a smaller input, or allow about {_megabytes(size)} for each layer"
         )
-
-    def release(self, size: int) -> None:
-        """Count bytes that were given back."""
-        self.used -= size
 
 
 def _megabytes(size: int) -> str:

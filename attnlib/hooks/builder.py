@@ -51,7 +51,9 @@ class RecordBuilder:
         settled = self._settler.settle(calls, step=self._steps.number if continuing else None)
         self._kept += [call for call, _ in settled]
         if not continuing:
-            Describer(self._model, origins, output).describe(settled, record)
+            describer = Describer(self._model, origins, output)
+            describer.describe(settled, record)
+            record.readout_assumed |= describer.unread
         layers = [layer for _, layer in settled]
         self._steps.take(layers, continuing=continuing)
         record.layers = (*record.layers, *layers)

@@ -74,8 +74,8 @@ class Call:
         difference, scale = compare(self.source, self.rows, self.expected)
         if not difference <= tolerance(self.expected.dtype) * max(scale, 1e-3):
             raise CaptureError(
-                f"{self.name}: the model wrote over the keys or values of an earlier call (a cache of fixed size?), "
-                "so its weights are lost; generate with a cache that grows (cache_implementation='dynamic')"
+                f"{self.name}: the model wrote over the keys or values of an earlier call (a cache of fixed "
+                "size?), so its weights are lost; use a cache that grows (cache_implementation='dynamic')"
             )
 
     @property

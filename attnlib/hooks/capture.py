@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnlib.errors import InputError, NeedsError
+from attnlib.errors import CaptureError, InputError, NeedsError
 from attnlib.hooks.capturing import capturing
+from attnlib.hooks.describe import ASSUMED, with_notes, with_readout
+from attnlib.hooks.probe import probe_readout
 from attnlib.hooks.rerun import Rerun
 from attnlib.hooks.targets import target_score
 from attnlib.record import AttentionRecord
@@ -59,6 +61,8 @@ def capture(
         else:
             output = module(*args, **kwargs)
     record.output = output
+    if record.readout_assumed and not getattr(model, "readout_is_known", False):
+        _probe(module, args, kwargs, record)
     if prepared is not None:
         record.views = tuple(prepared.views)
         name_tokens = getattr(model, "name_tokens", None)
@@ -72,6 +76,31 @@ def capture(
     if target is not None:
         record.differentiate(target_score(output, target, labels=_labels(model, module)))
     return record
+
+
+def _probe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], record: AttentionRecord) -> None:
+    """Find out by gradient what the head reads, for the streams in which it could not be followed."""
+    found = {}
+    for stream in record.readout_assumed:
+        own = [one for one in record.layers if one.stream == stream and one.kind == "self"]
+        layout = record.layouts.get(stream)
+        if not own or layout is None or layout.grid is None or own[-1].num_queries != layout.num_tokens:
+            continue
+        try:
+            tokens = probe_readout(module, args, kwargs, own[-1].name, layout.num_tokens)
+        except CaptureError:
+            continue
+        if not tokens:
+            continue
+        new = with_readout(
+            with_notes(layout, [note for note in layout.notes if note != ASSUMED]), tokens, probed=True
+        )
+        found[stream] = new
+        for one in own:
+            one.query_layout = new if one.query_layout == layout else one.query_layout
+            one.key_layout = new if one.key_layout == layout else one.key_layout
+    record.layouts = {**record.layouts, **found}
+    record.readout_assumed = record.readout_assumed - found.keys()
 
 
 class _Nothing:

@@ -13,6 +13,7 @@ from torch import nn
 from attnlib.errors import InputError, NeedsError
 from attnlib.hooks.budget import Budget
 from attnlib.hooks.builder import RecordBuilder
+from attnlib.hooks.missed import check_nothing_missed
 from attnlib.hooks.session import Session
 from attnlib.record import AttentionRecord, Provenance
 
@@ -77,7 +78,7 @@ def capturing(
                 yield record
         finally:
             session.stop()
-    builder.finish(session.check_nothing_missed(record.layers))
+    builder.finish(check_nothing_missed(session, record.layers))
 
 
 @contextmanager
@@ -107,7 +108,7 @@ def _provenance(model: Any, module: nn.Module) -> Provenance:
     name = getattr(model, "name", None)
     config = getattr(module, "config", None)
     known = name if isinstance(name, str) else getattr(config, "name_or_path", "") or type(module).__name__
-    versions = {"torch": torch.__version__}
+    versions = {"torch": str(torch.__version__)}
     for package in {type(module).__module__.split(".")[0]} & {
         "transformers",
         "timm",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +16,9 @@ from attnlib.layout import TokenFacts, TokenLayout, image_layout, prefix_names, 
 from attnlib.record import AttentionRecord, LayerAttention, PlacedAttention
 from attnlib.record.placed import Piece
 
-__all__ = ["Describer"]
+__all__ = ["ASSUMED", "Describer", "with_notes", "with_readout"]
+
+ASSUMED = "what the head reads could not be followed: this is the usual choice"
 
 Settled = Sequence[tuple[Call, LayerAttention]]
 
@@ -34,10 +35,13 @@ class Describer:
         self._causal = _is_causal(model)
         self._known: dict[int, TokenLayout | None] = {}
         self.problems: dict[str, str] = {}
+        self.unread: set[str] = set()
+        self._pooled: set[int] = set()
 
     def describe(self, settled: Settled, record: AttentionRecord) -> None:
         """Put layouts, and which tokens are real, into the layers and the record."""
         self._restore_order(settled)
+        self._pooled = {id(call.key_sequence) for call, layer in settled if layer.kind == "pool"}
         owners: dict[int, str] = {}
         for call, layer in settled:
             if call.query_sequence is not None and layer.kind == "self":
@@ -69,7 +73,7 @@ class Describer:
             grids = list(dict.fromkeys(one.grid for one in known if one.grid is not None))
             if len(grids) > 1:
                 words = ", ".join(f"{h}x{w}" for h, w in grids)
-                last = replace_notes(
+                last = with_notes(
                     last, (*last.notes, f"stages with grids of {words} patches; this is the last")
                 )
             found[stream] = last
@@ -85,6 +89,8 @@ class Describer:
     def _find(self, sequence: TokenSequence, stream: str) -> TokenLayout | None:
         facts = _facts(sequence)
         readout = read_tokens(self._output, self._origins, sequence)
+        if id(sequence) in self._pooled:
+            readout = list(range(sequence.size))
         if isinstance(facts, str):
             self.problems.setdefault(stream, facts)
             return None
@@ -93,7 +99,7 @@ class Describer:
                 readout = [sequence.size - 1]
             return text_layout(sequence.size, readout=readout)
         try:
-            layout = image_layout(facts, prefix=self._prefix)
+            layout = image_layout(facts, prefix=self._prefix, in_text=sequence.modality == "ids")
         except LayoutError as error:
             self.problems.setdefault(stream, str(error))
             return None
@@ -101,7 +107,10 @@ class Describer:
             return TokenLayout(
                 layout.grid, layout.patch_size, layout.prefix_tokens, (sequence.size - 1,), spans=layout.spans
             )
-        return layout if readout is None else with_readout(layout, readout)
+        if readout is None:
+            self.unread.add(stream)
+            return with_notes(layout, [ASSUMED])
+        return with_readout(layout, readout)
 
     def _restore_order(self, settled: Settled) -> None:
         """Put layers whose tokens were shuffled, or partly dropped, back at the places of the whole image."""
@@ -139,14 +148,15 @@ class Describer:
                 return
 
 
-def replace_notes(layout: TokenLayout, notes: Sequence[str]) -> TokenLayout:
+def with_notes(layout: TokenLayout, notes: Sequence[str]) -> TokenLayout:
     """Return the layout with other notes."""
     return TokenLayout.from_dict({**layout.to_dict(), "notes": list(notes)})
 
 
-def with_readout(layout: TokenLayout, tokens: Sequence[int]) -> TokenLayout:
+def with_readout(layout: TokenLayout, tokens: Sequence[int], *, probed: bool = False) -> TokenLayout:
     """Return the layout with the tokens that the head reads, "patches" if these are all patches."""
-    if layout.grid is not None and len(tokens) == layout.num_tokens and layout.num_prefix_tokens:
+    all_of_them = layout.grid is not None and len(tokens) == layout.num_tokens
+    if all_of_them and layout.num_prefix_tokens and not probed:
         return layout  # every token comes out: the body has no head of its own
     patches = list(range(layout.num_tokens))[layout.patch_slice] if layout.grid is not None else None
     read = "patches" if list(tokens) == patches else list(tokens)
@@ -164,8 +174,8 @@ def _facts(sequence: TokenSequence) -> TokenFacts | str:
             within = torch.where(numbers < 0, -1, numbers % one.size)
             if bool((within != within[:1]).any()):
                 return (
-                    "the image stands at different places in the items of the batch: capture them one by one, or "
-                    "give record.with_layout(TokenLayout(...))"
+                    "the image stands at different places in the items of the batch: capture them one by "
+                    "one, or give record.with_layout(TokenLayout(...))"
                 )
             if len(items[0][items[0] >= 0].unique()) > 1:
                 return "several images stand in one sequence: give record.with_layout(TokenLayout(...))"

@@ -127,7 +127,7 @@ def _by_letters(
 
 
 def read_product(
-    product: Product, output: Tensor, frame: Frame, root: Frame, origins: Origins, forward: int
+    product: Product, frame: Frame, root: Frame, origins: Origins, forward: int
 ) -> tuple[Call, Arrange] | None:
     """Turn weights times values into a :class:`Call`; None if the weights do not run over tokens."""
     weights = product.arrange_weights(product.weights.detach())

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-__all__ = ["PADDING", "Origin", "Origins", "TokenSequence", "shrink"]
+__all__ = ["PADDING", "Origin", "Origins", "TokenSequence", "compact", "shrink"]
 
 PADDING = -2  # number of a place that was padded: no token stands there; -1 is a place of unknown origin
 
@@ -54,7 +54,7 @@ class TokenSequence:
 
     @property
     def ancestors(self) -> list[TokenSequence]:
-        """This sequence and what it was made from, nearest first."""
+        """The sequence itself and what it was made from, nearest first."""
         found: list[TokenSequence] = [self]
         while found[-1].up is not None:
             found.append(found[-1].up)
@@ -84,6 +84,17 @@ def shrink(ids: Tensor) -> Tensor:
     for axis, (size, stride) in enumerate(zip(ids.shape, ids.stride(), strict=True)):
         if size > 1 and stride == 0:
             ids = ids.narrow(axis, 0, 1)
+    return ids
+
+
+def compact(ids: Tensor) -> Tensor:
+    """Drop every axis along which copied numbers are constant, last axis first."""
+    ids = shrink(ids)
+    for axis in reversed(range(ids.dim())):
+        if ids.shape[axis] > 1:
+            head = ids.narrow(axis, 0, 1)
+            if bool((ids.narrow(axis, 1, 1) == head).all()) and bool((ids == head).all()):
+                ids = head.contiguous()
     return ids
 
 
@@ -138,7 +149,7 @@ class Origins:
     def coarser(
         self, old: TokenSequence, ids: Tensor, *, in_order: bool = True, members: Tensor | None = None
     ) -> tuple[Tensor, TokenSequence] | None:
-        """Number tokens that each stand for a group of tokens, named by one member of the group.
+        """Give numbers to tokens that each stand for a group of tokens, named by one member of the group.
 
         Parameters
         ----------
@@ -175,8 +186,8 @@ class Origins:
         return numbers.view(ids.shape).to(torch.int32), self._coarser[name]
 
     def seed(self, name: str, tensor: Tensor, *, batch_first: bool = True) -> None:
-        """Number the tokens, or pixels, of an input of the model."""
-        shape = tuple(tensor.shape)
+        """Give numbers to the tokens, or pixels, of an input of the model."""
+        shape: tuple[int, ...] = tuple(tensor.shape)
         self.batches.add(shape[0] if batch_first or len(shape) != 3 else shape[1])
         if 0 in shape or tensor.numel() >= 2**31:
             return
@@ -195,8 +206,8 @@ class Origins:
             self.put(tensor, tokens.ids(shape[0], 1), tokens)
 
     def start(self, tensor: Tensor, root: str = "", *, batch_first: bool = True) -> Origin:
-        """Number the rows of a tensor [batch, ..., channel] whose origin is not known."""
-        shape = tuple(tensor.shape)
+        """Give numbers to the rows of a tensor [batch, ..., channel] whose origin is not known."""
+        shape: tuple[int, ...] = tuple(tensor.shape)
         if len(shape) == 3 and shape[0] not in self.batches and shape[1] in self.batches:
             batch_first = False
         if len(shape) < 3:

@@ -43,7 +43,7 @@ def find_placement(
     keys: Tensor | None,
     query_sequence: TokenSequence | None,
     key_sequence: TokenSequence | None,
-) -> Placement | None | str:
+) -> Placement | str | None:
     """Find out whether a call works inside windows, and where these stand.
 
     Parameters

@@ -10,20 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from attnlib.hooks.origin_rules import MOVES, move
+from attnlib.hooks.origin_rules import move
+from attnlib.hooks.torch_names import EXACT, MIXERS, MOVES, SCALES, SUMS
 
 __all__ = ["SOFTMAXES", "Probabilities", "Softmaxed"]
 
 SOFTMAXES = frozenset({"softmax", "_softmax", "_safe_softmax"})
-_EXACT = frozenset(
-    "to type type_as float half bfloat16 double dropout alpha_dropout contiguous clone detach "
-    "nan_to_num masked_fill masked_fill_ dropout_ nan_to_num_ __get__".split()
-)
-_SUMS = frozenset("add __add__ __radd__ add_ __iadd__ sub __sub__".split())
-_MIXERS = frozenset({"linear", "layer_norm", "batch_norm"})
-_SCALES = frozenset(
-    "mul __mul__ multiply mul_ __imul__ __rmul__ div div_ __truediv__ __itruediv__ __idiv__".split()
-)
 
 
 @dataclass(eq=False)
@@ -80,23 +72,23 @@ class Probabilities:
         held = self.get(first)
         if held is not None and name in MOVES:
             self._move(held, func, args, kwargs, out)
-        elif held is not None and isinstance(out, Tensor) and out.shape == first.shape:
-            if name in _EXACT:
+        elif held is not None and first is not None and isinstance(out, Tensor) and out.shape == first.shape:
+            if name in EXACT:
                 self._known[out] = held
-            elif name in _SCALES:
+            elif name in SCALES:
                 self._known[out] = replace(held, exact=None)
-            elif name in _SUMS and len(args) > 1 and isinstance(args[1], Tensor):
+            elif name in SUMS and len(args) > 1 and isinstance(args[1], Tensor):
                 other = self.get(args[1])
                 if other is not None and other.columns.shape == held.columns.shape:
                     self.open.pop(other.serial, None)
                     self._known[out] = replace(held, exact=None)
-            elif name in _MIXERS and held.columns.shape[-1] == 1:  # heads mixed after the softmax
+            elif name in MIXERS and held.columns.shape[-1] == 1:  # heads mixed after the softmax
                 self._known[out] = replace(held, exact=None, mixed=True)
         elif (
             held is not None and name == "linear" and isinstance(out, Tensor) and held.columns.shape[-1] == 1
         ):
             self._known[out] = replace(held, exact=None, mixed=True)
-        elif held is None and name in _SCALES and len(args) > 1:
+        elif held is None and name in SCALES and len(args) > 1:
             other = self.get(args[1])
             if other is not None and isinstance(out, Tensor) and out.shape == args[1].shape:
                 self._known[out] = replace(other, exact=None)

@@ -5,26 +5,26 @@ from __future__ import annotations
 import threading
 import types as pytypes
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from attnlib.errors import CaptureError
 from attnlib.hooks.budget import Budget
 from attnlib.hooks.calls import Call
 from attnlib.hooks.eager import PRODUCTS, find_product, read_product
 from attnlib.hooks.fused import FusedArguments, read_fused
 from attnlib.hooks.gradients import GradientKeeper
-from attnlib.hooks.origin_rules import MOVES, follow
+from attnlib.hooks.origin_rules import follow
 from attnlib.hooks.origins import Origins
 from attnlib.hooks.probabilities import SOFTMAXES, Probabilities
+from attnlib.hooks.torch_names import MOVES
 from attnlib.hooks.trail import Frame, Trail
 from attnlib.hooks.verify import verify
-from attnlib.record import LayerAttention
 
 __all__ = ["Session"]
 
@@ -85,6 +85,8 @@ class Session(TorchFunctionMode):
         self.probabilities = Probabilities()
         self.calls: list[Call] = []
         self.channelwise: list[str] = []
+        self.approximate: list[str] = []
+        self._results: Any = WeakTensorKeyDictionary()
         self.forward = -1
         self.seen: set[str] = set()
         self._heads = heads
@@ -119,12 +121,12 @@ class Session(TorchFunctionMode):
             product = find_product(name, args, self.probabilities)
             if product is not None:
                 output = self._product(product, output)
+                self._results[output] = self.trail.frames[-1]
         with torch.no_grad():
             self.probabilities.follow(name, func, args, kwargs, output)
-            try:
+            # an origin that cannot be followed is an origin that is not known
+            with suppress(RuntimeError, TypeError, ValueError, IndexError, KeyError):
                 follow(self.origins, name, func, args, kwargs, output)
-            except (RuntimeError, TypeError, ValueError, IndexError, KeyError):
-                pass  # an origin that cannot be followed is an origin that is not known
         return output
 
     def _fused(self, given: FusedArguments, output: Tensor) -> Tensor:
@@ -144,7 +146,11 @@ class Session(TorchFunctionMode):
 
     def _product(self, product: Any, output: Tensor) -> Tensor:
         frame = self.trail.frames[-1]
-        found = read_product(product, output, frame, self.trail.frames[0], self.origins, self.forward)
+        chained = self._results.get(product.values) is frame
+        if chained or self.probabilities.get(product.values) is not None:
+            self.approximate.append(frame.name)  # a product of several softmaxes stands for the weights
+            return output
+        found = read_product(product, frame, self.trail.frames[0], self.origins, self.forward)
         self.probabilities.open.pop(product.held.serial, None)
         if found is None:
             if not isinstance(product.values, nn.Parameter):
@@ -163,7 +169,7 @@ class Session(TorchFunctionMode):
             call.heads = tuple(chosen)
             call.source = call.source.only_heads(chosen)  # type: ignore[attr-defined]
             call.expected = None  # what is kept is a copy
-        self._budget.add(call, self.trail.visited)
+        self._budget.add(call)
         if self.keeper is not None:
             output = self.keeper.leaf(output)
             heads = list(call.heads) if call.heads is not None else None
@@ -209,79 +215,6 @@ class Session(TorchFunctionMode):
         finally:
             self.trail.leave()
             self.origins.clear()
-
-    def check_nothing_missed(self, layers: Sequence[LayerAttention]) -> list[str]:
-        """Refuse if a module looks like attention but was never seen computing it.
-
-        Returns
-        -------
-        Sentences about modules that attend over channels between the layers that attend over tokens.
-
-        Raises
-        ------
-        CaptureError
-            Naming the modules.
-        """
-        between = any(one.kind == "self" and one.num_queries == one.num_keys for one in layers)
-        known = {*self.channelwise} if between else set()
-        missed = [name for name in _unseen(self.trail.visited, self.seen) if name not in known]
-        if not self.seen:
-            why = _why(self.trail.visited, missed, self.channelwise)
-            raise CaptureError(f"the forward pass ran no attention that attnlib can see: {why}")
-        if missed:
-            raise CaptureError(
-                f"{len(missed)} modules look like attention but have no weights over tokens that attnlib can see "
-                f"(first: {missed[0]}, a {type(self.trail.visited[missed[0]]).__name__}); a map of the other "
-                f"{len(self.seen)} would be wrong"
-            )
-        return [
-            f"{name} attends over channels, not over tokens: it has no token-by-token weights and is left out"
-            for name in dict.fromkeys(self.channelwise)
-        ]
-
-
-def _why(visited: dict[str, nn.Module], missed: Sequence[str], channelwise: Sequence[str]) -> str:
-    if not visited:
-        return "no forward pass of the model was made inside the block, in this thread"
-    if channelwise:
-        module = visited[channelwise[0]]
-        return (
-            f"{channelwise[0]} ({type(module).__name__}) takes its softmax over channels, not over tokens, so no "
-            "token-by-token weights exist"
-        )
-    if missed:
-        module = visited[missed[0]]
-        return (
-            f"{len(missed)} modules named like attention (first: {missed[0]}, a {type(module).__name__}) ran neither "
-            "scaled_dot_product_attention nor a softmax whose result is multiplied with values; it may be linear "
-            "or approximate attention, or a kernel of its own, for which no weights exist"
-        )
-    return (
-        "no module called scaled_dot_product_attention, or a softmax whose result is multiplied with values"
-    )
-
-
-def _unseen(visited: dict[str, nn.Module], seen: set[str]) -> list[str]:
-    """Modules with attention in their own name and projections inside, without a call in or above them."""
-    missed = []
-    for name, module in visited.items():
-        last = name.rsplit(".", 1)[-1].lower()
-        if not any(word in last for word in ("attn", "attention")):
-            continue
-        inside = [child for path, child in visited.items() if path.startswith(name + ".")]
-        projections = [
-            one for one in inside if getattr(one, "weight", None) is not None and one.weight.dim() >= 2
-        ]
-        if len(projections) < 2:
-            continue
-        related = any(
-            one == name or one.startswith(name + ".") or name.startswith(one + ".") or one == ""
-            for one in seen
-        )
-        nested = any(name.startswith(other + ".") for other in missed)
-        if not related and not nested:
-            missed.append(name)
-    return missed
 
 
 def _argument_names(module: nn.Module) -> list[str]:

@@ -187,8 +187,8 @@ def _joined(group: Sequence[Call]) -> Call:
     for call in group:
         if call.query_rows is None or call.key_rows is None:
             raise CaptureError(
-                f"{call.name} computes its attention in {len(group)} parts that cannot all be followed back to "
-                "tokens, so its weights cannot be put together"
+                f"{call.name} computes its attention in {len(group)} parts that cannot all be followed "
+                "back to tokens, so its weights cannot be put together"
             )
     pieces = []
     for call in group:
@@ -202,10 +202,10 @@ def _joined(group: Sequence[Call]) -> Call:
     sums = source.weights([0], slice(None)).sum(-1)
     if not bool(((sums - 1).abs() < 1e-3).all()):
         raise CaptureError(
-            f"{first.name} computes its attention in {len(group)} parts of which some were not seen: the rows of "
-            f"the weights put together sum to {sums.min().item():.3g}-{sums.max().item():.3g} instead of 1"
+            f"{first.name} computes its attention in {len(group)} parts of which some were not seen: the "
+            f"rows put together sum to {sums.min().item():.3g}-{sums.max().item():.3g} instead of 1"
         )
-    joined = Call(
+    return Call(
         first.frame,
         first.root,
         source,
@@ -215,7 +215,6 @@ def _joined(group: Sequence[Call]) -> Call:
         heads=first.heads,
         total_heads=first.total_heads,
     )
-    return joined
 
 
 def _ordinary(call: Call) -> Placement:

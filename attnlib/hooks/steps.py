@@ -24,7 +24,7 @@ class Steps:
         self.number = 0
 
     def continues(self, calls: Sequence[Call]) -> bool:
-        """Tell whether these calls go on where the last forward pass ended: fewer queries than keys, again."""
+        """Tell whether these calls go on where the last pass ended: fewer queries than keys, again."""
         places = _places([call.name for call in calls])
         for call, place in zip(calls, places, strict=True):
             before = self._last.get(place)
@@ -88,7 +88,7 @@ def _needed(mask: Tensor | None) -> Tensor | None:
 
 
 def _places(names: Sequence[str]) -> list[tuple[str, int]]:
-    """Number the calls of one module within a forward pass."""
+    """Count the calls of one module within a forward pass."""
     counts: dict[str, int] = {}
     places = []
     for name in names:

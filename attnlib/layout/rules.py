@@ -33,7 +33,11 @@ class TokenFacts:
 
 
 def image_layout(
-    facts: TokenFacts, *, prefix: Sequence[str] = (), readout: Sequence[int] | str | None = None
+    facts: TokenFacts,
+    *,
+    prefix: Sequence[str] = (),
+    readout: Sequence[int] | str | None = None,
+    in_text: bool = False,
 ) -> TokenLayout:
     """Return the layout of a stream that holds one image.
 
@@ -42,6 +46,7 @@ def image_layout(
     facts : what is known about its tokens.
     prefix : names of the tokens before the patches, used if there are that many.
     readout : what the head reads; None = the first prefix token, or the patches without one.
+    in_text : whether the other tokens are text, not prefix tokens of the image.
 
     Raises
     ------
@@ -58,18 +63,18 @@ def image_layout(
         range(start, start + count)
     ):
         raise LayoutError(
-            f"of the {count} patches on the {facts.grid[0]}x{facts.grid[1]} grid, {len(places)} tokens were found "
-            f"and not all in one run in order: {_GIVE}"
+            f"of the {count} patches on the {facts.grid[0]}x{facts.grid[1]} grid, {len(places)} tokens were "
+            f"found and not all in one run in order: {_GIVE}"
         )
     behind = facts.num_tokens - start - count
     names = list(prefix) if len(prefix) == start else list(TokenLayout(facts.grid, None, start).prefix_tokens)
     if len(prefix) == start + behind:
         names = list(prefix[:start])
-    before = start if start <= 16 else 0  # a long run before the image is text, not a prefix
+    before = 0 if in_text else start
     spans = {}
-    if behind or start > 16:
+    if behind or (in_text and start):
         spans["image"] = (start, start + count)
-    if start > 16:
+    if in_text and start:
         spans["before"] = (0, start)
     if behind:
         spans["after"] = (start + count, facts.num_tokens)

@@ -193,7 +193,8 @@ class TokenLayout:
         parts += [f"{name}: tokens {a}-{b - 1}" for name, (a, b) in self.spans.items()]
         read = self.readout or "not known"
         if isinstance(read, tuple):
-            read = ", ".join(map(self.label, read))
+            whole = len(read) == self.num_tokens > 4
+            read = "every token" if whole else ", ".join(map(self.label, read))
         parts.append(f"the head reads: {read}")
         return "; ".join([*parts, *self.notes])
 

@@ -186,6 +186,7 @@ class AttentionRecord:
     views : one per item: which part of each picture the model saw.
     seen : stream name -> True for real tokens, False for padding, [batch, key].
     layout_problem : why the layout is not known, for the error message.
+    readout_assumed : streams of which it could not be followed what the head reads.
     on_differentiate, on_rerun : what acts on the model; put here by the capture.
     layer_scores : the gradients of each layer are those of that layer's own score, not of a final one.
     """
@@ -197,6 +198,7 @@ class AttentionRecord:
     views: tuple[View, ...] = ()
     seen: Mapping[str, Tensor] = field(default_factory=dict)
     layout_problem: str | None = None
+    readout_assumed: frozenset[str] = frozenset()
     on_differentiate: Callable[[AttentionRecord, Any], None] | None = None
     on_rerun: Callable[..., Any] | None = None
     layer_scores: bool = False
@@ -374,8 +376,8 @@ class AttentionRecord:
                 rows += layer.num_queries
                 if first.kind == "self" and layer.num_keys != rows and len(group) > 1:
                     raise InputError(
-                        f"step {layer.step} of {layer.name} sees {layer.num_keys} keys where {rows} tokens have "
-                        "passed (a window, or a cache of fixed size): its steps cannot be joined to one matrix"
+                        f"step {layer.step} of {layer.name} sees {layer.num_keys} keys where {rows} "
+                        "tokens have passed (a window, or a cache of fixed size): its steps cannot be joined"
                     )
             if len(group) == 1:
                 joined.append(first)
