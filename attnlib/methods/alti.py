@@ -101,10 +101,6 @@ def contributions(
     order : of the norm, 1 or 2.
     distance_eps : added to each component of a difference.
     """
-    found = []
-    for numbers, sent in parts.vectors(rows):
-        target = out[:, numbers]
-        apart = (sent - target[:, :, None] + distance_eps).norm(p=order, dim=-1)
-        closer = target.norm(p=order, dim=-1)[..., None] - apart
-        found.append(row_normalised(closer.clamp(min=0)))
-    return torch.cat(found, dim=1)
+    apart = parts.distances(rows, out, order=order, eps=distance_eps)
+    whole = torch.linalg.vector_norm(out[:, parts.numbers(rows)], ord=order, dim=-1)
+    return row_normalised((whole[..., None] - apart).clamp(min=0))

@@ -9,7 +9,6 @@ heads of each key, so that they cost no axis of the model's width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +22,7 @@ from attnlib.record.internals import BlockInternals, NormMap, NotDecomposable
 __all__ = ["PARTS", "Decomposed", "block_of"]
 
 PARTS = ("attention", "residual", "norm", "encoder")
-_WORKING_SET = 2**22
+_WORKING_SET = 2**19
 
 
 def block_of(layer: LayerAttention, method: str) -> BlockInternals:
@@ -162,21 +161,44 @@ class Decomposed:
         own = torch.einsum("bhr,bhrd->brd", diagonal, self.heads[:, :, numbers])
         return own if self.stays is None else own + self.stays[:, numbers]
 
-    def vectors(
-        self, rows: slice | list[int]
-    ) -> Iterator[tuple[list[int], Float[Tensor, "batch row key width"]]]:
-        """Yield the vectors themselves, for a few rows at a time."""
+    def distances(
+        self,
+        rows: slice | list[int],
+        target: Float[Tensor, "batch query width"],
+        *,
+        order: int = 2,
+        eps: float = 0.0,
+    ) -> Float[Tensor, "batch row key"]:
+        """Return the norms of ``vector - target`` for some rows, a few rows and keys at a time.
+
+        Parameters
+        ----------
+        rows : query rows.
+        target : what the vectors of each row are compared with.
+        order : of the norm, 1 or 2.
+        eps : added to each component of a difference.
+        """
         numbers = self.numbers(rows)
-        batch, _, keys, width = self.heads.shape
-        size = max(1, _WORKING_SET // (batch * keys * width))
-        by_key = self.heads.transpose(1, 2)  # batch, key, head, width
-        for start in range(0, len(numbers), size):
-            part = numbers[start : start + size]
-            weights = self.layer.weights(queries=part)
-            sent = (weights.permute(0, 3, 2, 1).to(by_key.dtype) @ by_key).transpose(1, 2)
-            if self.stays is not None:
-                sent[:, range(len(part)), part] += self.stays[:, part]
-            yield part, sent if self.divisor is None else sent / self.divisor[:, part, None, None]
+        weights = self.layer.weights(queries=numbers).to(self.heads.dtype)
+        stays = None if self.stays is None else self.stays[:, numbers]
+        if self.divisor is not None:
+            divisor = self.divisor[:, numbers]
+            weights = weights / divisor[:, None, :, None]
+            stays = None if stays is None else stays / divisor[..., None]
+        against = eps - target[:, numbers]
+        out = torch.empty(len(weights), len(numbers), self.layer.num_keys).to(against)
+        size = max(1, _WORKING_SET // (len(numbers) * against.shape[-1]))
+        for item in range(len(weights)):
+            for start in range(0, self.layer.num_keys, size):
+                keys = range(self.layer.num_keys)[start : start + size]
+                by_key = weights[item, :, :, start : keys.stop].permute(2, 1, 0)  # key, row, head
+                sent = self.heads[item, :, start : keys.stop].transpose(0, 1)  # key, head, width
+                apart = torch.baddbmm(against[item, None], by_key, sent)
+                if stays is not None:
+                    own = [row for row, number in enumerate(numbers) if number in keys]
+                    apart[[numbers[row] - start for row in own], own] += stays[item, own]
+                out[item, :, start : keys.stop] = torch.linalg.vector_norm(apart, ord=order, dim=-1).T
+        return out
 
     def numbers(self, rows: slice | list[int]) -> list[int]:
         """Return row numbers for a slice or a list."""

@@ -255,7 +255,7 @@ def _shared(vectors: Float[Tensor, "row key width"], bias: Float[Tensor, "row wi
 
 def _head(request: Request, layers: tuple[LayerAttention, ...]) -> tuple[ReadoutHead, Tensor]:
     everything = request.record.select(kind="self").layers
-    block = block_of(layers[-1], "decompx")
+    block = [_complete(layer) for layer in layers][-1]
     if len(layers) != len(everything):
         raise InputError("decompx: of='output' goes through all layers; with layers=... use of='token'")
     output = request.record.output

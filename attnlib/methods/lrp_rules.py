@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.weak import WeakIdKeyDictionary
 
 from attnlib.errors import CaptureError
@@ -140,7 +141,36 @@ class Rules:
             return func(query.detach(), key.detach(), value, *rest, **kwargs)
         return func(_divided(query, 4.0), _divided(key, 4.0), _divided(value, 2.0), *rest, **kwargs)
 
+    def _multi_head_attention(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
+        """Run the whole of torch's multi-head attention by the rules of its parts."""
+        given = _named(_MULTI_HEAD, args, kwargs)
+        plain = given["query"].dim() == 3 and given["in_proj_weight"] is not None
+        rare = ("bias_k", "bias_v", "add_zero_attn", "key_padding_mask", "static_k", "static_v", "is_causal")
+        if not plain or any(given.get(word) is not None and given[word] is not False for word in rare):
+            return tripwired(func(*constant(args), **constant(kwargs)), moving, func.__name__)
+        packed: Any = given["in_proj_weight"]
+        bias: Any = given["in_proj_bias"]
+        weights, biases = packed.chunk(3), (None,) * 3 if bias is None else bias.chunk(3)
+        parts = [
+            functional.linear(given[word], weight, shift)
+            .unflatten(-1, (given["num_heads"], -1))
+            .permute(1, 2, 0, 3)  # batch, head, token, dim
+            for word, weight, shift in zip(("query", "key", "value"), weights, biases, strict=True)
+        ]
+        mixed = self._scaled_dot_product_attention(
+            functional.scaled_dot_product_attention, (*parts, given.get("attn_mask")), {}, moving
+        )
+        merged = mixed.permute(2, 0, 1, 3).flatten(2)
+        made = functional.linear(merged, given["out_proj_weight"], given["out_proj_bias"])
+        return made, None
 
+
+_MULTI_HEAD = (
+    "query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight", "in_proj_bias", "bias_k",
+    "bias_v", "add_zero_attn", "dropout_p", "out_proj_weight", "out_proj_bias", "training",
+    "key_padding_mask", "need_weights", "attn_mask", "use_separate_proj_weight", "q_proj_weight",
+    "k_proj_weight", "v_proj_weight", "static_k", "static_v", "average_attn_weights", "is_causal",
+)  # fmt: skip
 _RULE_OF = {
     "mul": "_mul",
     "multiply": "_mul",
@@ -151,6 +181,7 @@ _RULE_OF = {
     "layer_norm": "_layer_norm",
     "rms_norm": "_rms_norm",
     "scaled_dot_product_attention": "_scaled_dot_product_attention",
+    "multi_head_attention_forward": "_multi_head_attention",
 }
 
 

@@ -1,5 +1,7 @@
 """DecompX against the reference values, the real logits and a dense oracle."""
 
+import functools
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -9,6 +11,7 @@ from torch.testing import assert_close
 def load(reference):
     import transformers
 
+    @functools.cache
     def one(name, cls):
         model = getattr(transformers, cls).from_pretrained(reference.model_dir(name)).eval().double()
         values = reference.model(name)

@@ -1,5 +1,7 @@
 """Integrated gradients, gradient x input and Grad-CAM against the reference values."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ def load(reference):
 
     from attnlib import capture
 
+    @functools.cache
     def one(name, cls, dtype=torch.float64):
         model = getattr(transformers, cls).from_pretrained(reference.model_dir(name)).eval().to(dtype)
         values = reference.model(name)

@@ -1,5 +1,7 @@
 """AttnLRP and CP-LRP against the reference values, conservation, give-back and refusals."""
 
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -30,6 +32,7 @@ class KeepFloat64(TorchFunctionMode):
 def load(reference):
     import transformers
 
+    @functools.cache
     def one(name, cls, dtype=torch.float64):
         model = getattr(transformers, cls).from_pretrained(reference.model_dir(name)).eval().to(dtype)
         values = reference.model(name)

@@ -1,5 +1,7 @@
 """Transformer attribution (CVPR 2021) against the reference values."""
 
+import functools
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -13,6 +15,7 @@ def load(reference):
 
     from attnlib import capture
 
+    @functools.cache
     def one(name, cls, dtype=torch.float64):
         model = getattr(transformers, cls).from_pretrained(reference.model_dir(name)).eval().to(dtype)
         values = reference.model(name)
