@@ -21,6 +21,7 @@ from attnlib.evaluate import (
     artifact_concentration,
     artifact_patches,
     average_precision,
+    coverage,
     deletion,
     insertion,
     iou,
@@ -77,9 +78,9 @@ def abnar_zuidema(count: int) -> list[str]:
         "",
         "`agreement-bert` says whether the missing verb is singular or plural. Spearman's correlation per "
         "sentence between the scores of the words (class row) and how much the score of the right "
-        "answer falls when the word is replaced by the unknown word (blank-out), or the norm of the "
-        "gradient at its embedding. Mean over sentences. Paper: raw attention is weak and drops in the upper layers, rollout "
-        "and flow are clearly above it.",
+        "answer falls when the word is replaced by the unknown word (blank-out), or the norm "
+        "of the gradient at its embedding. Mean over sentences. Paper: raw attention is weak and drops in "
+        "the upper layers, rollout and flow are clearly above it.",
         "",
         "| layer | " + " | ".join(f"{m}, {t}" for t in truths_told for m in found_told) + " |",
         "| ---: |" + " ---: |" * 6,
@@ -138,8 +139,8 @@ def chefer(count: int) -> list[str]:
         "",
         "Their protocol: 10 to 90 % of the picture black, area under the share of pictures whose class is "
         "still said; negative (lowest first): higher is better, positive: lower; segmentation at the "
-        "map's mean. Order in the paper: their method above rollout above raw attention above Grad-CAM (negative: 54.2, "
-        "53.1, 45.6, 41.5; mIoU: 62.0, 55.4, 46.4, 40.8).",
+        "map's mean. Order in the paper: their method above rollout above raw attention above Grad-CAM "
+        "(negative: 54.2, 53.1, 45.6, 41.5; mIoU: 62.0, 55.4, 46.4, 40.8).",
         "",
         *_table(table),
         "",
@@ -190,15 +191,20 @@ def registers(count: int) -> list[str]:
         "raw attention and rollout put there. The paper's effect is one of large models trained for long; "
         "small models trained for minutes need not show it.",
         "",
-        "| model | pictures | outlying patches | raw, times even | rollout, times even |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "In scenes the truth tells what the outlying patches show; artifacts would lie on background.",
+        "",
+        "| model | pictures | outlying patches | these on things | raw, times even | rollout, times even |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name in ("scenes-vit", "scenes-mean", "scenes-registers"):
         trials = scene_trials(load_model(name), count, seed=2)
         layout = trials.part(0, 1).capture(internals=False, gradients=False).layout
         norms = token_norms(trials.loaded.model, {"pixel_values": trials.pixel_values}, layout)
         patches = artifact_patches(norms)
-        lines.append(_artifact_row(name, patches, [maps_of_method(trials, m) for m in ("raw", "rollout")]))
+        things = coverage(trials.things, (patches.shape[1], patches.shape[2])) > 0
+        share = float((patches & things).sum() / patches.sum().clamp(min=1))
+        maps = [maps_of_method(trials, m) for m in ("raw", "rollout")]
+        lines.append(_artifact_row(name, patches, f"{share:.0%}", maps))
     lines.append(_real_artifacts())
     return [*lines, ""]
 
@@ -221,17 +227,18 @@ def _real_artifacts() -> str:
         value = torch.cat(found)
         cells.append(f"{value.nanmean():.1f}" if bool(torch.isfinite(value).any()) else "-")
     area = torch.stack(areas).mean()
-    return f"| dinov2-small-saliency (class row) | {len(areas)} | {area:.3f} | {' | '.join(cells)} |"
+    return f"| dinov2-small-saliency (class row) | {len(areas)} | {area:.3f} | - | {' | '.join(cells)} |"
 
 
 def _backbone(model):
     return getattr(model, "backbone", model)
 
 
-def _artifact_row(name: str, patches: Tensor, maps: Sequence[Tensor]) -> str:
+def _artifact_row(name: str, patches: Tensor, on_things: str, maps: Sequence[Tensor]) -> str:
     times = [artifact_concentration(m, patches) for m in maps]
     cells = [f"{t.nanmean():.1f}" if bool(torch.isfinite(t).any()) else "-" for t in times]
-    return f"| {name} | {len(patches)} | {patches.float().mean():.3f} | {' | '.join(cells)} |"
+    area = patches.float().mean()
+    return f"| {name} | {len(patches)} | {area:.3f} | {on_things} | {' | '.join(cells)} |"
 
 
 def _usable(trials, methods: Sequence[str]) -> list[str]:

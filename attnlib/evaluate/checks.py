@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from attnlib.errors import AttnlibError, InputError
 from attnlib.evaluate.again import MapAgain, main_tensor
-from attnlib.evaluate.artifacts import artifact_patches, artifact_share, token_norms
+from attnlib.evaluate.artifacts import spike_share
 from attnlib.evaluate.baselines import random_maps
 from attnlib.evaluate.measures import MEASURES
 from attnlib.evaluate.panel import Trust, TrustNumber
@@ -28,7 +28,7 @@ __all__ = ["CHECKS", "trust"]
 CHECKS: Mapping[str, str] = {
     "known_truth": "how this method did on generated scenes whose truth is known; costs nothing",
     "perturbation": "hide the highest or the lowest patches first, against random orders; 32 forward passes",
-    "artifacts": "mass on tokens of outlying norm; one forward pass",
+    "artifacts": "mass on lone patches far above their surroundings; costs nothing",
     "stability": "the map again for noisy copies of the picture; three maps",
     "randomisation": "the map again with weights replaced by noise; one map",
     "label": "the map again for the model's second label; one map",
@@ -57,7 +57,7 @@ def trust(
     Parameters
     ----------
     relevance : the map.
-    model : the LoadedModel or module that it explains; without it only known truth is told.
+    model : the LoadedModel or module that it explains; without it only known truth and lone spikes are told.
     inputs : the same pictures or inputs that the map was made from.
     item : which picture of the batch.
     target : label that the map was made for; None = the model's own top label.
@@ -222,13 +222,7 @@ class _Case:
         return [(name, float(v[0]), float(v[1:].mean())) for name, v in pairs.items()]
 
     def artifacts(self) -> list[tuple[str, float, float]]:
-        layout = self.relevance.layout
-        _ = self.pixels
-        patches = artifact_patches(token_norms(self.module, self.inputs, layout))
-        if not bool(patches.any()):
-            raise InputError("no token has an outlying norm in this picture")
-        share = artifact_share(self.map, patches)
-        return [("artifact_share", float(share[0]), float(patches.float().mean()))]
+        return [("spike_share", float(spike_share(self.map)[0]), 0.0)]
 
     def stability(self) -> list[tuple[str, float, float]]:
         alike = stability(self._maps_again, self.pixels, samples=2, seed=self.seed)

@@ -138,6 +138,14 @@ MEASURES: Mapping[str, Measure] = {
         constant_wins=True,
         needs_truth=True,
     ),
+    "spike_share": Measure(
+        "lone spikes",
+        "lower",
+        "0: a constant map wins",
+        "{value} of the mass lies on lone patches far above their surroundings, most often artifacts "
+        "(an even map: {baseline}).",
+        constant_wins=True,
+    ),
     "artifact_share": Measure(
         "artifacts",
         "lower",

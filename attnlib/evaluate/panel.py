@@ -47,10 +47,10 @@ class TrustNumber:
     @property
     def verdict(self) -> str:
         """How it stands against the baseline: "better", "no better", "worse", or "no merit alone"."""
-        if self.constant_wins:
-            return "no merit alone"
         sign = 1 if self.better == "higher" else -1
         gain = sign * (self.value - self.baseline)
+        if self.constant_wins:
+            return "worse" if self.better == "lower" and gain < -0.05 else "no merit alone"
         if self.low is not None and self.high is not None and self.low <= self.baseline <= self.high:
             return "no better"
         return "no better" if abs(gain) < 0.02 else "better" if gain > 0 else "worse"

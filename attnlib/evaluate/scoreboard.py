@@ -103,7 +103,8 @@ class Scoreboard:
         }
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(content, indent=1) + "\n")
+        lines = json.dumps(content, separators=(",", ":")).replace("},{", "},\n{")
+        target.write_text(lines + "\n")
         return target
 
 
@@ -144,16 +145,21 @@ def measure_model(
     wanted = _rows(methods)
     trials = shortcut_trials(loaded, count, seed=seed) if shortcut else scene_trials(loaded, count, seed=seed)
     grids = None if shortcut else grid_trials(loaded, count, seed=seed)
-    setting = f"{_fingerprint(loaded)}/{count}/{checks}/{seed}/{shortcut}"
+    setting = f"{_fingerprint(loaded)}/{count}/{checks}/{seed}/{shortcut}/{seconds_per_method:g}"
     values: dict[tuple[str, str, str], Tensor] = {}
     seconds: dict[tuple[str, str], float] = {}
     refusals: dict[tuple[str, str], str] = {}
+    grid = _grid_of(trials)
     for name in BASELINES:
-        grid = _grid_of(trials)
-        row = _map_values(trials, baseline_maps(name, trials.pixel_values, grid, seed=seed))
-        if grids is not None:
-            maps = baseline_maps(name, grids.pixel_values, grid, seed=seed + 1)
-            row["grid_pointing"] = grid_pointing(maps, grids.masks)
+        kept = _cached(cache, f"{setting}/baseline/{name}")
+        if kept is not None and kept.exists():
+            row = torch.load(kept, weights_only=True)
+        else:
+            row = _map_values(trials, baseline_maps(name, trials.pixel_values, grid, seed=seed))
+            if grids is not None:
+                maps = baseline_maps(name, grids.pixel_values, grid, seed=seed + 1)
+                row["grid_pointing"] = grid_pointing(maps, grids.masks)
+            _keep(kept, row)
         values |= {(loaded.name, name, measure): value for measure, value in row.items()}
         _tell(progress, f"{loaded.name}: {name}")
     for row_name, options in wanted.items():
@@ -169,9 +175,7 @@ def measure_model(
                 row, spent = _measure_row(
                     trials, grids, dict(options), count, checks, seed, seconds_per_method
                 )
-                if kept is not None:
-                    kept.parent.mkdir(parents=True, exist_ok=True)
-                    torch.save((row, spent), kept)
+                _keep(kept, (row, spent))
         except AttnlibError as error:
             refusals[loaded.name, row_name] = f"{type(error).__name__}: {error}"
             _tell(progress, f"{loaded.name}: {row_name} refused: {error}")
@@ -332,9 +336,18 @@ def _cached(cache: str | Path | None, key: str) -> Path | None:
     return Path(cache) / f"{hashlib.sha256(f'{_FORMAT}/{key}'.encode()).hexdigest()[:24]}.pt"
 
 
+def _keep(kept: Path | None, content: object) -> None:
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content, kept)
+
+
 @functools.cache
 def _sources(method: str) -> str:
-    """Return a digest of the code of a method and of the measures, so that changed code is run anew."""
+    """Return a digest of the code of a method and of the measures, so that changed code is run anew.
+
+    What methods share (capture, propagation) is not in it: empty the cache after changing that.
+    """
     from attnlib.methods import METHODS
 
     digest = hashlib.sha256(

@@ -68,7 +68,7 @@ def sensitivity(
 
     Notes
     -----
-    A constant map wins: it has 0.
+    A constant map wins: it has 0. A map that is 0 everywhere has no size to compare with: NaN.
 
     References
     ----------
@@ -77,7 +77,8 @@ def sensitivity(
     """
     generator = torch.Generator().manual_seed(seed)
     original = maps_of(inputs).flatten(1)
-    scale = original.norm(dim=1).clamp(min=1e-12)
+    norm = original.norm(dim=1)
+    scale = norm.where(norm > 0, torch.full_like(norm, float("nan")))
     changes = [
         (maps_of(_noisy(inputs, radius, generator)).flatten(1) - original).norm(dim=1) / scale
         for _ in range(samples)

@@ -60,11 +60,12 @@ def test_a_repeated_run_reads_its_cache_and_gives_the_same(loaded, tmp_path, mon
 
     options = {"count": 5, "checks": 2, "seed": 7, "cache": tmp_path}
     first = measure_model(loaded, ["raw"], **options)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 5  # the method and four baselines
 
     def fail(*_):
         raise AssertionError("measured again")
 
+    monkeypatch.setattr(scoreboard, "_map_values", fail)
     monkeypatch.setattr(scoreboard, "_measure_row", fail)
     again = measure_model(loaded, ["raw"], **options)
     for key, value in first.values.items():
@@ -113,7 +114,7 @@ def test_measures_that_a_constant_map_wins_say_so():
     from attnlib.evaluate import MEASURES
 
     winners = {name for name, measure in MEASURES.items() if measure.constant_wins}
-    assert winners == {"stability", "sensitivity", "hot_background", "head_agreement"}
+    assert winners == {"stability", "sensitivity", "hot_background", "head_agreement", "spike_share"}
     for name in winners:
         assert "win" in MEASURES[name].constant
 

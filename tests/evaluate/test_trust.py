@@ -82,11 +82,13 @@ def test_a_check_that_would_take_too_long_is_left_out_and_its_cost_told(case):
     assert not any(n.name == "deletion" for n in told.numbers)
 
 
-def test_without_a_model_only_known_truth_is_told(case):
+def test_without_a_model_only_what_needs_none_is_told(case):
     from attnlib.evaluate import trust
 
     told = trust(case[2])
-    assert {n.source.split(":")[0] for n in told.numbers} == {"known truth"}
+    # lone spikes are read off the map itself
+    assert {n.name for n in told.numbers if n.source == "this picture"} <= {"spike_share"}
+    assert any(n.source.startswith("known truth") for n in told.numbers)
     assert "needs the model" in told.left_out["perturbation"]
 
 
@@ -98,6 +100,22 @@ def test_the_panel_is_text_table_and_json_with_the_same_numbers(full):
         assert f"{number.value:.2f}" in full.to_markdown()
         assert number.sentence in full.to_markdown()
         assert f"{number.baseline:.2f}" in number.sentence
+
+
+def test_lone_spikes_are_told_and_a_clean_map_gets_no_merit_for_having_none(case, full):
+    from attnlib import Relevance
+    from attnlib.evaluate import trust
+
+    assert full["spike_share"].verdict in ("no merit alone", "worse")
+    layout = case[2].layout
+    scores = torch.ones(1, layout.num_tokens)
+    flat = trust(Relevance(scores, layout), case[0], [case[1].picture], checks="artifacts")
+    assert flat["spike_share"].value == 0
+    assert flat["spike_share"].verdict == "no merit alone"
+    scores[0, layout.token_index(5, 5)] = 100
+    spiky = trust(Relevance(scores, layout), case[0], [case[1].picture], checks="artifacts")
+    assert spiky["spike_share"].value > 0.3
+    assert spiky["spike_share"].verdict == "worse"
 
 
 def test_html_escapes_and_brings_no_scripts(full):
