@@ -35,6 +35,9 @@ _HOME = {
     "find_regions": "attnlib.finders",
     "compare": "attnlib.evaluate",
     "Comparison": "attnlib.evaluate",
+    "trust": "attnlib.evaluate",
+    "Trust": "attnlib.evaluate",
+    "make_scenes": "attnlib.evaluate",
     "interpret": "attnlib.interpretation",
     "Interpretation": "attnlib.interpretation",
     "overlay": "attnlib.viz",
@@ -52,7 +55,10 @@ if TYPE_CHECKING:
     from attnlib.errors import AttnlibError as AttnlibError
     from attnlib.errors import NeedsError as NeedsError
     from attnlib.evaluate import Comparison as Comparison
+    from attnlib.evaluate import Trust as Trust
     from attnlib.evaluate import compare as compare
+    from attnlib.evaluate import make_scenes as make_scenes
+    from attnlib.evaluate import trust as trust
     from attnlib.finders import find_regions as find_regions
     from attnlib.hooks import capture as capture
     from attnlib.hooks import capturing as capturing
