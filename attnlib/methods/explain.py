@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from attnlib.errors import InputError
+from attnlib.methods.generation import JOINED, with_steps_joined
 from attnlib.methods.looks import warnings_about
 from attnlib.methods.registry import METHODS
 from attnlib.methods.request import Answer, Request
@@ -63,10 +64,13 @@ def explain(
         )
     if not record.layers:
         raise InputError("the record holds no attention call")
-    request = Request(record, query, layers, method)
+    whole = with_steps_joined(record)
+    request = Request(whole, query, layers, method)
     request.require(card.needs)
     with torch.no_grad():
         answer = card.run(request, **settled)
+    if whole is not record:
+        answer.notes = (*answer.notes, JOINED)
     return _relevance(request, answer, settled)
 
 
