@@ -231,6 +231,27 @@ def test_another_grid_has_no_difference_and_says_so(scene, open_viewer):
     assert "no difference: A has 5x7 patches, B 3x2" in page.locator(".av-message").last.inner_text()
 
 
+def test_a_layer_of_another_grid_is_shown_and_refuses_patch_queries_in_words(open_viewer, scene):
+    from dataclasses import replace
+
+    from attnlib.layout import TokenLayout
+    from attnlib.record import AttentionRecord
+    from attnlib.widgets import viewer
+
+    fine, coarse = TokenLayout((4, 6), readout="patches"), TokenLayout((2, 3), readout="patches")
+    first = AttentionRecord.from_weights([torch.softmax(torch.randn(1, 2, 24, 24), -1)], layout=fine)
+    last = AttentionRecord.from_weights([torch.softmax(torch.randn(1, 2, 6, 6), -1)], layout=coarse)
+    record = replace(last, layers=(first.layers[0], replace(last.layers[0], index=1)))
+    page = open_viewer(viewer(record, scene["picture"], layer=0))
+    box = page.locator(".av-canvas").first.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.95, box["y"] + box["height"] * 0.9)
+    assert "this layer has 4x6 patches" in page.locator(".av-message").first.inner_text()
+    page.get_by_label("layer", exact=True).fill("1")
+    settle(page)
+    assert "where patch (1, 2) looks" in page.locator(".av-caption").first.inner_text()
+    assert page.errors == []
+
+
 def test_every_control_has_a_name_and_can_be_reached_by_tab(page):
     nameless = page.evaluate(
         """() => [...document.querySelectorAll('.attnlib-viewer :is(input, select, button, canvas[tabindex])')]

@@ -81,7 +81,7 @@ class ImagePane {
     this.message.textContent = map.missing ?? "";
     if (map.lift) this.overlay(pen, map, look, difference);
     if (look.regions) this.outlines(pen, zoom);
-    this.marks(pen, map);
+    this.marks(pen);
     canvas.setAttribute("aria-label", this.describe(map, look, difference));
     if (this.told) this.value.textContent = this.tell(this.told); // the map under a resting pointer has changed
     this.caption.textContent = map.missing ? "" : `${this.name ? `${this.name}: ` : ""}${map.label}`;
@@ -126,11 +126,12 @@ class ImagePane {
   }
 
   /** The query patch (solid) and the keyboard's place (dashed). */
-  marks(pen, map) {
+  marks(pen) {
     const box = this.box();
+    const { grid } = this.source;
     const frame = ([r, c], dash) => {
-      const w = box.width / map.grid[1];
-      const h = box.height / map.grid[0];
+      const w = box.width / grid[1];
+      const h = box.height / grid[0];
       for (const [ink, wide] of [["#000", 4], ["#fff", 2]]) {
         pen.strokeStyle = ink;
         pen.lineWidth = wide;
@@ -171,7 +172,7 @@ class ImagePane {
 
   tell([r, c]) {
     const { map } = this;
-    if (!map || !map.lift) return "";
+    if (!map || !map.lift || r >= map.grid[0] || c >= map.grid[1]) return "";
     const i = r * map.grid[1] + c;
     const value = (map.raw ?? map.values)[i];
     const about = map.precision === "exact" || map.precision === "to 3 digits" ? "" : "about ";
@@ -199,7 +200,8 @@ class ImagePane {
     this.drag = null;
     if (moved || !this.map) return;
     const patch = this.patchAt(event);
-    if (patch) this.choose(patch);
+    const { grid } = this.map; // a layer may have a finer or coarser grid than the queries of the source
+    if (patch) this.choose(patch.map((at, k) => Math.floor(((at + 0.5) / grid[k]) * this.source.grid[k])));
   }
 
   choose(patch) {
@@ -210,7 +212,7 @@ class ImagePane {
 
   key(event) {
     const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
-    const grid = this.map?.grid ?? this.source.grid;
+    const { grid } = this.source;
     if (step) {
       const from = this.cursor ?? this.selection.query ?? grid.map((n) => Math.floor(n / 2));
       const first = !this.cursor && !this.selection.query;

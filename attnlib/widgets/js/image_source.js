@@ -71,7 +71,12 @@ class ImageSource {
 
   fromPatch(selection, places) {
     const [r, c] = selection.query;
-    const [height, width] = this.grid;
+    const [, width] = this.grid;
+    const other = this.layers[places[0]].grid;
+    if (other.join() !== this.grid.join()) {
+      return this.absent(`this layer has ${other.join("x")} patches: a patch can be the query in layers of ${
+        this.grid.join("x")}`);
+    }
     const index = r * width + c;
     const label = `${this.where(selection, true)}, ${
       selection.direction === "to" ? "who looks at" : "where"} patch (${r}, ${c})${
