@@ -101,6 +101,12 @@ def _module(model: Any) -> nn.Module:
     inner = model if isinstance(model, nn.Module) else getattr(model, "model", None)
     if not isinstance(inner, nn.Module):
         raise InputError(f"capturing needs a torch.nn.Module or a LoadedModel, got {type(model).__name__}")
+    for name, one in inner.named_modules():
+        if isinstance(one, torch.jit.ScriptModule):
+            raise InputError(
+                f"{name or 'the model'} is scripted or traced (torch.jit): its code runs outside Python and "
+                "cannot be watched. Capture the module it was made from"
+            )
     return inner
 
 

@@ -65,8 +65,8 @@ def _why(visited: dict[str, nn.Module], missed: Sequence[str], channelwise: Sequ
         module = visited[missed[0]]
         return (
             f"{len(missed)} modules named like attention (first: {missed[0]}, a {type(module).__name__}) ran "
-            "neither scaled_dot_product_attention nor a softmax whose result is multiplied with values; it may be "
-            "linear or approximate attention, or a kernel of its own, for which no weights exist"
+            "neither scaled_dot_product_attention nor a softmax whose result is multiplied with values; it "
+            "may be linear or approximate attention, or a kernel of its own, for which no weights exist"
         )
     return (
         "no module called scaled_dot_product_attention, or a softmax whose result is multiplied with values"

@@ -138,8 +138,6 @@ def _kind(call: Call, pooled: set[int]) -> str:
             return "pool" if num_queries == 1 or id(query) in pooled else "cross"
         if key.root:
             return "cross"
-    if query is None and key is not None and key.root:
-        return "pool" if num_queries == 1 and not _has_cross_input(call) else "cross"
     if _has_cross_input(call):
         return "cross"
     if num_queries == num_keys or (query is not None and key is None):

@@ -17,6 +17,8 @@ from attnlib.record.provenance import Provenance
 from attnlib.record.sources import AttentionSource, GivenAttention
 
 if TYPE_CHECKING:
+    import pandas
+
     from attnlib.record.streams import GivenCall
 
 __all__ = ["AttentionRecord", "LayerAttention"]
@@ -354,6 +356,27 @@ class AttentionRecord:
         if layers is not None:
             kept = _by_index(kept, layers)
         return replace(self, layers=tuple(kept))
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return one row per attention call: who made it, between how many tokens, what is kept of it."""
+        from pandas import DataFrame
+
+        rows = [
+            {
+                "stream": layer.stream,
+                "index": layer.index,
+                "kind": layer.kind,
+                "module": layer.name,
+                "heads": layer.num_heads,
+                "queries": layer.num_queries,
+                "keys": layer.num_keys,
+                "seen as": layer.source.kind_of_source,
+                "kept MB": round(layer.source.nbytes / 1e6, 2),
+                "notes": "; ".join(layer.notes),
+            }
+            for layer in self.layers
+        ]
+        return DataFrame(rows)
 
     def joined(self) -> AttentionRecord:
         """Join the steps of a generation: one lower-triangular matrix per layer, one row per token.
