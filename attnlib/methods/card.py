@@ -11,6 +11,7 @@ from attnlib.errors import InputError
 
 __all__ = ["MethodCard", "Option", "near"]
 
+FAMILIES = ("attention", "gradient", "decomposition", "relevance", "input", "baseline")
 _KINDS = ("bool", "int", "float", "choice", "indices", "any")
 NEEDS = {
     "gradients": "capture(model, inputs, target=...)",
@@ -151,8 +152,11 @@ class MethodCard:
     def __post_init__(self) -> None:
         wrong = [need for need in self.needs if need not in NEEDS]
         kinds = [option.kind for option in self.options if option.kind not in _KINDS]
-        if wrong or kinds:
-            raise InputError(f"method card {self.name!r}: unknown needs {wrong} or option kinds {kinds}")
+        if wrong or kinds or self.family not in FAMILIES:
+            raise InputError(
+                f"method card {self.name!r}: unknown needs {wrong}, option kinds {kinds} "
+                f"or family {self.family!r}"
+            )
 
     @property
     def defaults(self) -> dict[str, Any]:

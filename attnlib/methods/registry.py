@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from attnlib.errors import InputError
-from attnlib.methods.card import MethodCard, near
+from attnlib.methods.card import FAMILIES, MethodCard, near
 
 __all__ = ["METHODS", "Methods", "UnknownMethodError", "method"]
 
@@ -30,7 +30,9 @@ class Methods(Mapping[str, MethodCard]):
         return self._cards[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._cards)
+        """Go through the names, family by family; within a family in alphabetical order."""
+        place = {family: i for i, family in enumerate(FAMILIES)}
+        return iter(sorted(self._cards, key=lambda name: (place[self._cards[name].family], name)))
 
     def __len__(self) -> int:
         return len(self._cards)
@@ -49,7 +51,7 @@ class Methods(Mapping[str, MethodCard]):
         self._cards[card.name] = card
 
     def __repr__(self) -> str:
-        return f"METHODS({', '.join(self._cards)})"
+        return f"METHODS({', '.join(self)})"
 
 
 METHODS = Methods()
