@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnlib.errors import AttnlibError, InputError, NeedsError
+from attnlib.errors import InputError, NeedsError
 from attnlib.finders.positions import nine_fields, positions
-from attnlib.interpretation.checks import Checker, chosen_checks
+from attnlib.interpretation.checks import Checker, chosen_checks, failure
 from attnlib.interpretation.choose import Measured, Told, choose_claims, region_sentence
 from attnlib.interpretation.claims import Claim, Interpretation, Section
 from attnlib.interpretation.contrast import contrast
@@ -164,8 +164,8 @@ def _artifacts(
     """Find artifact patches; return the relevance, without them if they are to be set aside."""
     try:
         found = checker.artifacts(set_aside=set_aside)
-    except AttnlibError as error:
-        notes.append(f"0 artifact patches were looked for: {error}.")
+    except Exception as error:  # a model may raise anything; the text must not be lost for it
+        notes.append(f"0 artifact patches were looked for: {failure(error)}.")
         return one
     notes.append(found.sentence())
     results["artifacts"] = found

@@ -20,7 +20,7 @@ from attnlib.interpretation.views import stability_of
 from attnlib.picture import Picture, View
 from attnlib.record import AttentionRecord, Relevance
 
-__all__ = ["CHECKS", "Checked", "Checker", "chosen_checks"]
+__all__ = ["CHECKS", "Checked", "Checker", "chosen_checks", "failure"]
 
 CHECKS = ("stability", "position", "causal", "artifacts")
 """The checks that ``interpret`` can make."""
@@ -40,6 +40,12 @@ class Checked:
     told: Told = field(default_factory=Told)
     notes: list[str] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
+
+
+def failure(error: Exception) -> str:
+    """Say in one line why a check could not be made."""
+    reason = " ".join(str(error).split())[:300].rstrip(".")
+    return reason if isinstance(error, AttnlibError) else f"{type(error).__name__}: {reason}"
 
 
 def chosen_checks(checks: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -125,8 +131,8 @@ class Checker:
                     self._position(claimed, evidence, checked)
                 elif name == "causal":
                     self._causal(claimed, evidence, checked)
-            except AttnlibError as error:
-                checked.notes.append(f"0 results of the check {name!r}: it could not be made, {error}.")
+            except Exception as error:  # a model may raise anything; the text must not be lost for it
+                checked.notes.append(f"0 results of the check {name!r}: {failure(error)}.")
         checked.told = Told(stability, evidence)
         return checked
 

@@ -320,6 +320,30 @@ def test_artifacts_can_be_set_aside(poster_text):
     assert [c.share for c in text.claims] == pytest.approx([c.share for c in by_hand.claims])
 
 
+def test_a_model_that_raises_leaves_notes_and_the_text_stands(poster_text):
+    from dataclasses import replace
+
+    from attnlib import interpret
+
+    _, relevance, regions, picture, loaded = poster_text
+
+    class Broken(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, **inputs):
+            raise RuntimeError("no\nmemory")
+
+    broken = replace(loaded, model=Broken())
+    text = interpret(
+        relevance, regions, picture=picture, model=broken, checks=("stability", "causal"), progress=False
+    )
+    assert any("'causal': RuntimeError: no memory" in note for note in text.notes)
+    assert text.claims
+    assert all(claim.stability is None for claim in text.claims)
+
+
 def test_a_map_made_by_hand_cannot_be_checked_and_says_so(poster_text):
     from dataclasses import replace
 
