@@ -12,7 +12,7 @@ from attnlib.record import Relevance
 from attnlib.viz.theme import Palette
 
 ARTIFACT_LIFT = 20.0
-"""Lift from which a single patch is called a likely artifact."""
+"""Lift from which a single patch may be an artifact, and the reader is told so."""
 
 __all__ = ["ARTIFACT_LIFT", "LegendRow", "facts", "legend_rows", "percent"]
 
@@ -94,9 +94,9 @@ def facts(relevance: Relevance, bands: Bands, index: int = 0) -> tuple[str, ...]
     extreme = int((lift >= ARTIFACT_LIFT).sum())
     if extreme:
         lines.append(
-            f"Likely artifacts: {extreme} {'patch has' if extreme == 1 else 'patches have'} "
-            f"{ARTIFACT_LIFT:g}x or more. Pretrained transformers often store global information in a few "
-            "patches; they say little about the picture there. Try a later start_layer."
+            f"Very strong: {extreme} {'patch has' if extreme == 1 else 'patches have'} {ARTIFACT_LIFT:g}x or "
+            "more. That may be what was looked at, or an artifact: pretrained transformers store global "
+            "information in a few patches. Where nothing is to be seen there, try a later start_layer."
         )
     if relevance.signed:
         lines.append("The map has negative scores; bands and shares use its positive part.")
