@@ -53,7 +53,7 @@ class RecordBuilder:
         if not continuing:
             describer = Describer(self._model, origins, output)
             describer.describe(settled, record)
-            record.readout_assumed |= describer.unread
+            record.readout_assumed |= frozenset(describer.unread)
         layers = [layer for _, layer in settled]
         self._steps.take(layers, continuing=continuing)
         record.layers = (*record.layers, *layers)

@@ -100,7 +100,7 @@ def _probe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], rec
             one.query_layout = new if one.query_layout == layout else one.query_layout
             one.key_layout = new if one.key_layout == layout else one.key_layout
     record.layouts = {**record.layouts, **found}
-    record.readout_assumed = record.readout_assumed - found.keys()
+    record.readout_assumed = record.readout_assumed.difference(found)
 
 
 class _Nothing:

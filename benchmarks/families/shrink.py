@@ -14,10 +14,16 @@ from torch import nn
 MAX_PARAMETERS = 120_000_000
 VOCABULARY = 256
 
-_LAYERS = re.compile(r"(num|n)_.*layers?$|^(encoder|decoder|text|vision)_layers$|^depth$|^layers$|^num_blocks$")
+_LAYERS = re.compile(
+    r"(num|n)_.*layers?$|^(encoder|decoder|text|vision)_layers$|^depth$|^layers$|^num_blocks$"
+)
 _HEADS = re.compile(r"(num|n)_.*heads?$|^(encoder|decoder)_attention_heads$|^nhead$|^num_attention_heads$")
-_WIDTH = re.compile(r"hidden_size$|^d_model$|embed_dim$|^dim$|^n_embd$|^width$|embedding_size$|hidden_dim$|^emb_dim$")
-_INNER = re.compile(r"intermediate_size$|ffn_dim$|^n_inner$|dim_feedforward$|feedforward_size$|^d_ff$|hidden_act_dim$")
+_WIDTH = re.compile(
+    r"hidden_size$|^d_model$|embed_dim$|^dim$|^n_embd$|^width$|embedding_size$|hidden_dim$|^emb_dim$"
+)
+_INNER = re.compile(
+    r"intermediate_size$|ffn_dim$|^n_inner$|dim_feedforward$|feedforward_size$|^d_ff$|hidden_act_dim$"
+)
 
 
 def shrunken(config: Any, level: int) -> Any:
@@ -166,7 +172,9 @@ def inputs_for(model: nn.Module, config: Any) -> Iterator[dict[str, Any]]:
     yield from images
     for frames in (2, 4, 8, 16):
         for one in images[:2]:
-            yield {"pixel_values": one["pixel_values"].unsqueeze(1).expand(-1, frames, -1, -1, -1).contiguous()}
+            yield {
+                "pixel_values": one["pixel_values"].unsqueeze(1).expand(-1, frames, -1, -1, -1).contiguous()
+            }
     if "past_values" in known:
         yield from _series(config, known)
     if "inputs" in known:
@@ -178,7 +186,11 @@ def inputs_for(model: nn.Module, config: Any) -> Iterator[dict[str, Any]]:
 
 def _ids(config: Any, length: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
-    top = getattr(config, "vocab_size", None) or getattr(getattr(config, "text_config", None), "vocab_size", None) or 64
+    top = (
+        getattr(config, "vocab_size", None)
+        or getattr(getattr(config, "text_config", None), "vocab_size", None)
+        or 64
+    )
     return torch.randint(5, min(int(top), 60), (2, length), generator=generator)
 
 
@@ -188,7 +200,9 @@ def _pixels(config: Any) -> Iterator[torch.Tensor]:
     size = getattr(own, "image_size", None) or getattr(config, "image_size", None) or 64
     sizes = [tuple(size) if isinstance(size, list | tuple) else (int(size), int(size))] if size else []
     channels = getattr(own, "num_channels", 3) or 3
-    for one in dict.fromkeys([*[s if len(s) == 2 else (s[-1], s[-1]) for s in sizes], (64, 64), (224, 224), (256, 256)]):
+    for one in dict.fromkeys(
+        [*[s if len(s) == 2 else (s[-1], s[-1]) for s in sizes], (64, 64), (224, 224), (256, 256)]
+    ):
         yield torch.randn(2, channels if isinstance(channels, int) else 3, *one, generator=generator)
 
 
