@@ -85,12 +85,12 @@ def measure(options: argparse.Namespace) -> Scoreboard:
     return Scoreboard(values, seconds, refusals, about)
 
 
-def markdown(board: Scoreboard, command: str, minutes: float, choice: str) -> str:
+def markdown(board: Scoreboard, command: str, spent: str, choice: str) -> str:
     """Return the whole document."""
     lines = [
         "# Scoreboard: methods where the truth is known",
         "",
-        f"Made by `{command}` ({minutes:.0f} minutes).",
+        f"Made by `{command}` ({spent}).",
         "",
     ]
     lines += [
@@ -261,8 +261,9 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     choice = options.output / "choice.md"
     command = "python benchmarks/scoreboard.py --package"
+    spent = f"{minutes:.0f} minutes" if options.cache is None else "finished rows read from a cache"
     text = markdown(
-        board, command, minutes, choice.read_text().strip() if choice.exists() else "Not written yet."
+        board, command, spent, choice.read_text().strip() if choice.exists() else "Not written yet."
     )
     (options.output / "scoreboard.md").write_text(text)
     board.save(
