@@ -143,6 +143,11 @@ class Rerun:
         with torch.enable_grad(), _activations(self.module, detour, activation):
             output = self.module(*args, **kwargs)
             score = target_score(output, target, labels=self.labels)
+        if not isinstance(score, Tensor):
+            raise InputError(
+                "the target gives each layer a score of its own, and what runs the model again explains one "
+                "number per item: give target=... to explain"
+            )
         detour.check()
         if score.dim() == 0:
             score = score[None]
