@@ -137,6 +137,7 @@ class _Case:
     def inputs(self) -> dict[str, Tensor]:
         """The inputs of this one item."""
         if self._inputs is None:
+            _ = self.module  # without a model there is no use for the picture either
             if self.given is None:
                 raise InputError("needs the picture: trust(relevance, model, inputs)")
             given: Any = self.given
