@@ -182,7 +182,8 @@ def embedded_table() -> list[str]:
     return [
         f"{len(samples())} photographs and drawings of the package, rows of the patches that the "
         f"decoder reads. Patches whose final norm is an outlier: {fmean(outliers):.1%}. *Lone spikes*: share "
-        "of mass on patches at least three times the even share and four times the second highest of their neighbours; "
+        "of mass on patches at least three times the even share and four times the second highest of their "
+        "neighbours; "
         "an even map has none, so the spread stands beside it (1 = even).",
         "",
         "| map | lone spikes | spread |",
