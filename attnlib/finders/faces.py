@@ -134,8 +134,9 @@ def _around(
     wide, tall = AROUND * (right - left), AROUND * (bottom - top)
     ring = box_mask((left - wide, top - tall, right + wide, bottom + tall), size).astype(np.float32)
     details = {"around": name, "fractions": [AROUND, AROUND]}
-    spoken = f"the surroundings of the face{ending} (hair, neck: up to half a face beyond its box)"
-    return Region(spoken, np.clip(ring - face, 0, 1), "around", source, None, details)
+    return Region(
+        f"the surroundings of the face{ending}", np.clip(ring - face, 0, 1), "around", source, None, details
+    )
 
 
 def _confidence(votes: float | None) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from attnlib.errors import AttnlibError, MissingPackageError
-from attnlib.finders.faces import SMALLEST, face_regions
+from attnlib.finders.faces import AROUND, SMALLEST, face_regions
 from attnlib.finders.given import given_boxes, given_masks, segmented
 from attnlib.finders.overlap import arrange, without_text_faces
 from attnlib.finders.positions import positions as position_regions
@@ -86,7 +86,7 @@ def find_regions(
     extra = tuple(position_regions(loaded.size)) if positions else ()
     if rest is not None and found:
         notes.append(
-            f"Background: {rest.area:.1%} of the picture, all that no other part claims; people's bodies "
+            f"Background: {100 * rest.area:.1f} % of the picture, all that no other part claims; people's bodies "
             "and things that no finder looks for are in it."
         )
     items = (*found, *((rest,) if rest is not None else ()), *extra)
@@ -113,7 +113,8 @@ def _found(name: str, finder: bool | Finder, picture: Picture) -> tuple[list[Reg
             )
         )
         some = (
-            f"{count} found by {'your detector' if own else 'scikit-image'}; parts are fractions of the box"
+            f"{count} found by {'your detector' if own else 'scikit-image'}; parts are fractions of the box, "
+            f"surroundings (hair, neck) reach {AROUND:.0%} of the box beyond it"
         )
     if said and not parts and said[0].startswith("not looked for"):
         return parts, said
