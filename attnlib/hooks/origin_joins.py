@@ -78,6 +78,8 @@ def _convolution(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any
         if isinstance(stride, tuple | list) and len(stride) >= 2:
             steps = (int(stride[-2]), int(stride[-1]))
     fresh = origins.resampled(old, spatial, steps)
+    if fresh.size == 1 and fresh.members is None:  # pooled over everything
+        fresh.members = torch.arange(old.size)
     # rows may be items, or items times heads: each row names its item
     known = origin.ids.reshape(origin.ids.shape[0], -1).amax(dim=1).expand(out.shape[0])
     if bool((known < 0).any()):

@@ -15,6 +15,10 @@ from attnlib.hooks.torch_names import MIXES, MOVES
 
 __all__ = ["follow", "move"]
 
+_RESHAPES = frozenset(
+    {"view", "reshape", "flatten", "unflatten", "view_as", "reshape_as", "squeeze", "unsqueeze"}
+)
+
 
 def follow(
     origins: Origins,
@@ -29,6 +33,10 @@ def follow(
     if name in MOVES or (name == "__get__" and _property(func) in MOVES):
         origin = origins.get(first)
         if origin is not None and isinstance(first, Tensor):
+            short = _reshaped(origin.ids, first, out) if name in _RESHAPES else None
+            if short is not None:
+                origins.put(out, short, origin.sequence)
+                return
             moved = move(func, args, kwargs, first, origin.ids)
             _put(origins, out, moved, origin.sequence)
         return
@@ -37,6 +45,21 @@ def follow(
         rule(origins, args, kwargs, out)
     elif isinstance(out, Tensor):
         _elementwise(origins, name, args, kwargs, out)
+
+
+def _reshaped(ids: Tensor, before: Tensor, out: Any) -> Tensor | None:
+    """Reshape numbers without spelling out the channels, where these stay behind the tokens."""
+    if not isinstance(out, Tensor) or 0 in before.shape:
+        return None
+    last = max((axis for axis, size in enumerate(ids.shape) if size > 1), default=-1)
+    tokens = before.shape[: last + 1].numel()
+    size = 1
+    for axis in range(out.dim() + 1):
+        if size == tokens:
+            lead = ids.expand(*before.shape[: last + 1], *[1] * (before.dim() - last - 1))
+            return lead.reshape(*out.shape[:axis], *[1] * (out.dim() - axis))
+        size *= out.shape[axis] if axis < out.dim() else 1
+    return None
 
 
 def _property(func: Any) -> str:

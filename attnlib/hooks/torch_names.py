@@ -8,7 +8,7 @@ __all__ = ["CONVOLUTIONS", "EXACT", "MIXERS", "MIXES", "MOVES", "POOLS", "SCALES
 # functions that only move values about: the same call on token numbers gives the token numbers of the result
 MOVES = frozenset({
     "view", "reshape", "permute", "transpose", "swapaxes", "swapdims", "flatten", "unflatten",
-    "squeeze", "unsqueeze", "expand", "expand_as", "contiguous", "clone", "roll", "chunk", "split",
+    "squeeze", "unsqueeze", "expand", "expand_as", "roll", "chunk", "split",
     "unbind", "narrow", "select", "__getitem__", "index_select", "gather", "flip", "repeat", "tile",
     "repeat_interleave", "movedim", "moveaxis", "adjoint", "tensor_split", "hsplit", "vsplit",
     "view_as", "reshape_as", "broadcast_to", "as_strided", "take_along_dim", "unfold", "t", "T", "mT",

@@ -186,7 +186,7 @@ def families(mapping: Any) -> list[str]:
     chosen = []
     for folder, names in sorted(folders.items()):
         whole = [one for one in names if one.replace("-", "_") == folder]
-        usable = [one for one in names if mapping[one] in MODEL_MAPPING.keys()]
+        usable = [one for one in names if mapping[one] in MODEL_MAPPING]
         chosen.append((whole or usable or names)[0])
     return chosen
 
