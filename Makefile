@@ -47,8 +47,8 @@ lab: $(VENV)/.dev ## Open JupyterLab on the notebooks
 pages: $(VENV)/.dev ## Render the teaching notebooks to offline interactive HTML with an index
 	$(BIN)/python -m attnlib.report.pages reports/pages
 
-bench: $(VENV)/.dev ## Measure speed and memory (ratios in one run; tens of minutes)
-	for b in benchmarks/*.py; do $(BIN)/python $$b || exit 1; done
+bench: $(VENV)/.dev ## Measure speed, memory and quality (ratios in one run; hours)
+	for b in benchmarks/*.py benchmarks/families/sweep.py; do $(BIN)/python $$b || exit 1; done
 
 constraints: ## Pin every dependency at its newest version, in a fresh environment
 	rm -rf build/pins && $(PYTHON) -m venv build/pins
