@@ -123,13 +123,21 @@ class Regions:
     def background(self, name: str = "the background") -> Region | None:
         """Return what no region claims, or None if nothing is left.
 
-        Soft masks count with what they cover most: a pixel covered 0.7 leaves 0.3 to the background.
+        A pixel that one region covers by 0.3 and its neighbour by 0.7 leaves nothing; what is a part of
+        another region takes nothing twice.
         """
         left = np.ones(self.size, dtype=np.float32)
         for region in self.items:
             x0, y0, x1, y1 = region.box
-            part = left[y0:y1, x0:x1]
-            np.minimum(part, 1 - region.mask[y0:y1, x0:x1].astype(np.float32), out=part)
+            part, mask = left[y0:y1, x0:x1], region.mask[y0:y1, x0:x1].astype(np.float32)
+            if region.part_of is None:
+                np.subtract(part, mask, out=part)
+        for region in self.items:
+            x0, y0, x1, y1 = region.box
+            part, mask = left[y0:y1, x0:x1], region.mask[y0:y1, x0:x1].astype(np.float32)
+            np.minimum(part, 1 - mask, out=part)
+        np.clip(left, 0, 1, out=left)
+        left[left < 1e-6] = 0
         rest = left > 0.5 if np.isin(left, (0, 1)).all() else left
         return Region(name, rest, "background", "what no other region claims") if rest.any() else None
 

@@ -94,6 +94,21 @@ def test_background_is_what_no_region_claims():
     assert Regions.from_masks({"a": np.ones((11, 13), bool)}).background() is None
 
 
+def test_neighbours_that_share_a_pixel_leave_nothing_of_it_to_the_background():
+    from attnlib import Region, Regions
+
+    first, second = np.zeros((11, 13), np.float32), np.zeros((11, 13), np.float32)
+    first[2:5], first[5] = 1, 0.3
+    second[5], second[6:8] = 0.7, 1
+    part = np.zeros((11, 13), np.float32)
+    part[4], part[5] = 1, 0.3
+    inner = Region("inner", part, details={"part_of": "first"})
+    rest = Regions((inner, Region("first", first), Region("second", second)), (11, 13)).background()
+    assert rest is not None
+    assert rest.mask[5].max() == 0
+    assert rest.mask.sum() == 11 * 13 - 6 * 13
+
+
 @pytest.mark.parametrize(
     "mask", [np.ones((2, 3, 4)), np.full((5, 7), np.nan), np.full((5, 7), -1.0), np.full((5, 7), 300)]
 )

@@ -86,8 +86,8 @@ def find_regions(
     extra = tuple(position_regions(loaded.size)) if positions else ()
     if rest is not None and found:
         notes.append(
-            f"Background: {100 * rest.area:.1f} % of the picture, all that no other part claims; people's bodies "
-            "and things that no finder looks for are in it."
+            f"Background: {100 * rest.area:.1f} % of the picture, all that no other part claims; people's "
+            "bodies and things that no finder looks for are in it."
         )
     items = (*found, *((rest,) if rest is not None else ()), *extra)
     return Regions(items, loaded.size, (*notes, *dropped, *cut))
