@@ -67,7 +67,7 @@ def _set(config: Any, name: str, value: Any) -> None:
 
 
 def _smaller(name: str, value: int, level: int, heads: int) -> int:
-    if name.endswith("token_id") or name.endswith("token_index") or name in ("pad_token_id", "bos_token_id"):
+    if name.endswith(("token_id", "token_index")) or name in ("pad_token_id", "bos_token_id"):
         return value % VOCABULARY if value >= VOCABULARY else value
     if "vocab_size" in name and value > VOCABULARY:
         return VOCABULARY
@@ -104,7 +104,7 @@ def build(config: Any) -> nn.Module | None:
     makers += [getattr(transformers, name) for name in _FALLBACKS if hasattr(transformers, name)]
     problem: Exception | None = None
     for maker in makers:
-        if type(config) not in maker._model_mapping.keys():
+        if type(config) not in maker._model_mapping:
             continue
         try:
             with torch.device("meta"):

@@ -6,6 +6,7 @@ Run ``python benchmarks/families/sweep.py`` (about half an hour on two cores); `
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import multiprocessing
@@ -104,10 +105,8 @@ def eager(model: Any, inputs: Any) -> list[Any]:
     """Return the attention tensors that the library returns when it computes them itself."""
     import torch
 
-    try:
+    with contextlib.suppress(Exception):  # some models have one implementation only
         model.set_attn_implementation("eager")
-    except Exception:
-        pass
     found: list[Any] = []
     try:
         torch.manual_seed(0)
@@ -176,11 +175,11 @@ def run(names: list[str], out: Path, jobs: int) -> list[dict[str, Any]]:
 
 
 def families(mapping: Any) -> list[str]:
-    """Return one config per model folder of the library: the one that is named like the folder, or the first."""
+    """Return one config per model folder of the library: the one named like it, or the first."""
     from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
     folders: dict[str, list[str]] = {}
-    for name in mapping.keys():
+    for name in mapping:
         config = mapping[name]
         folders.setdefault(config.__module__.split(".")[2], []).append(name)
     chosen = []
@@ -191,13 +190,52 @@ def families(mapping: Any) -> list[str]:
     return chosen
 
 
+def table(results: list[dict[str, Any]]) -> str:
+    """Return the results as a table in Markdown."""
+    rows = [
+        "| family | result | calls | seen as | largest difference to the library's own |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for one in sorted(results, key=lambda entry: entry["family"]):
+        if one["result"] == "captured":
+            compared = one["eager_layers"] - one["unmatched"]
+            gap = f"{one['worst']:.1e} ({compared} calls)" if compared else "its own output only"
+            streams = f"{one['layers']} ({one['streams']})"
+            rows.append(f"| {one['family']} | {judge(one)} | {streams} | {one['source']} | {gap} |")
+        else:
+            text = " ".join(one.get("text", "").split()).replace("|", "/")[:140]
+            rows.append(f"| {one['family']} | {judge(one)} |  |  | {text} |")
+    return "\n".join(rows)
+
+
+def judge(one: dict[str, Any]) -> str:
+    """Return the verdict on one family in a word."""
+    if one["result"] != "captured":
+        return str(one["result"])
+    return "exact" if one["worst"] < 1e-4 else "differs"
+
+
+def write_readme(results: list[dict[str, Any]]) -> None:
+    """Write the table, and how many families have which verdict, into the README beside this file."""
+    counts: dict[str, int] = {}
+    for one in results:
+        counts[judge(one)] = counts.get(judge(one), 0) + 1
+    words = ", ".join(f"{count} {word}" for word, count in sorted(counts.items(), key=lambda pair: -pair[1]))
+    head = (HERE / "head.md").read_text()
+    (HERE / "README.md").write_text(f"{head}\n{len(results)} families tried: {words}.\n\n{table(results)}\n")
+
+
 def main() -> None:
     """Run the sweep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--table", action="store_true", help="write README.md from the results and stop")
     parser.add_argument("--out", type=Path, default=HERE / "results.json")
     options = parser.parse_args()
+    if options.table:
+        write_readme(json.loads(options.out.read_text()))
+        return
     import torch  # noqa: F401  imported once, before the processes fork
     import transformers.generation
     import transformers.image_utils
