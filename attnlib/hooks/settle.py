@@ -286,6 +286,9 @@ def _unplaced(call: Call) -> str | None:
     given = [one for one in (*call.root.args, *call.root.kwargs.values()) if isinstance(one, Tensor)]
     items = {one.shape[0] for one in given if one.dim() > 1}
     batch = call.source.shape[0]
+    known = [] if call.key_sequence is None else call.key_sequence.ancestors
+    if any(one.modality == "pixels" and one.patch_size == (1, 1) and one.batch == batch for one in known):
+        return None  # several pictures or frames in one item: each is an item of its own
     if len(items) == 1 and batch not in items and batch % (min(items) or 1) == 0:
         return "its batch axis counts groups of tokens, and it is not known where these stand"
     return None
