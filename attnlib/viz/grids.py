@@ -67,7 +67,7 @@ def layers_and_heads(
     low, high = limits or _limits(given)
     figure = go.Figure(
         go.Heatmap(
-            z=mosaic,
+            z=mosaic.astype(np.float32),  # half the page; far finer than a colour
             customdata=about,
             hovertemplate="layer %{customdata[0]}, head %{customdata[1]}<br>patch (%{customdata[2]}, "
             "%{customdata[3]})<br>%{z:.4g}<extra></extra>",
