@@ -53,7 +53,7 @@ def explain(
     Examples
     --------
     >>> weights = [torch.tensor([[[[0.0, 1.0], [0.5, 0.5]]]])]
-    >>> explain(AttentionRecord.from_weights(weights), "rollout").scores.tolist()
+    >>> explain(AttentionRecord.from_weights(weights), "rollout", query=0).scores.tolist()
     [[0.5, 0.5]]
     """
     card = METHODS[method]
