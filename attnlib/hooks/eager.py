@@ -142,6 +142,11 @@ def read_product(
     if isinstance(product.values, torch.nn.Parameter):
         return None
     query_rows = None if row_origin is None else row_origin.rows(weights.shape)
+    if row_origin is not None and query_rows is None and int(held.columns.min()) < 0:
+        # banded matrices are skewed in memory: places outside the band hold weight 0 and other rows' numbers
+        inside = torch.where(weights == 0, -1, row_origin.ids.expand(weights.shape).to(weights.device))
+        row_origin = Origin(inside.cpu(), row_origin.sequence)
+        query_rows = row_origin.rows(weights.shape)
     if row_origin is not None and query_rows is None:
         if weights.shape[-2] > 1:
             return None  # the softmax ran over tokens, but its rows are channels: factorised attention

@@ -81,9 +81,8 @@ def _unseen(visited: dict[str, nn.Module], seen: set[str]) -> list[str]:
         if not any(word in last for word in _ATTENTION) or any(word in last for word in _NOT_ATTENTION):
             continue
         inside = [child for path, child in visited.items() if path.startswith(name + ".")]
-        projections = [
-            one for one in inside if isinstance(getattr(one, "weight", None), Tensor) and one.weight.dim() > 1
-        ]
+        weights = [getattr(one, "weight", None) for one in inside]
+        projections = [one for one in weights if isinstance(one, Tensor) and one.dim() > 1]
         if len(projections) < 2:
             continue
         related = any(

@@ -211,8 +211,9 @@ class Origins:
         if len(shape) == 3 and shape[0] not in self.batches and shape[1] in self.batches:
             batch_first = False
         if len(shape) < 3:
-            fresh = TokenSequence(root, 1, shape[0])
-            self.put(tensor, fresh.ids(shape[0], *([1] * (len(shape) - 1))), fresh)
+            count = tensor.shape[0]
+            fresh = TokenSequence(root, 1, count)
+            self.put(tensor, fresh.ids(count, *([1] * (tensor.dim() - 1))), fresh)
         elif batch_first:
             size = 1
             for one in shape[1:-1]:

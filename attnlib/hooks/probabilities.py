@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from attnlib.hooks.origin_rules import move
@@ -70,7 +71,12 @@ class Probabilities:
             self._einsum(args, out)
             return
         held = self.get(first)
-        if held is not None and name in MOVES:
+        if held is not None and name == "pad" and first is not None and isinstance(out, Tensor):
+            widths = args[1] if len(args) > 1 else kwargs["pad"]
+            columns = functional.pad(held.columns.expand(first.shape), widths, value=-1)
+            exact = None if held.exact is None else functional.pad(held.exact, widths)
+            self._spread(out, columns, exact, held)
+        elif held is not None and name in MOVES:
             self._move(held, func, args, kwargs, out)
         elif held is not None and first is not None and isinstance(out, Tensor) and out.shape == first.shape:
             if name in EXACT:

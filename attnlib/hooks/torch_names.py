@@ -32,12 +32,12 @@ POOLS = frozenset({
 # what softmax outputs pass through unchanged, or multiplied, added, or mixed over heads
 EXACT = frozenset({
     "to", "type", "type_as", "float", "half", "bfloat16", "double", "dropout", "alpha_dropout",
-    "contiguous", "clone", "detach", "nan_to_num", "masked_fill", "masked_fill_", "dropout_",
-    "nan_to_num_", "__get__",
+    "contiguous", "clone", "detach", "dropout_",
+    "__get__",
 })
 SCALES = frozenset({
-    "mul", "__mul__", "multiply", "mul_", "__imul__", "__rmul__", "div", "div_", "__truediv__",
-    "__itruediv__", "__idiv__",
+    "masked_fill", "masked_fill_", "nan_to_num", "nan_to_num_", "mul", "__mul__", "multiply", "mul_",
+    "__imul__", "__rmul__", "div", "div_", "__truediv__", "__itruediv__", "__idiv__",
 })
 SUMS = frozenset({
     "add", "__add__", "__radd__", "add_", "__iadd__", "sub", "__sub__",

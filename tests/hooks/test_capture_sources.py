@@ -180,6 +180,27 @@ def test_windows_stand_at_their_image_positions(library, implementation):
     assert "16x16, 8x8" in str(record.layout)
 
 
+def test_sliding_chunks_are_put_together_and_incomplete_parts_refused(library):
+    from attnlib import capture
+    from attnlib.errors import CaptureError
+
+    options = {**TEXT, "attention_window": [4, 4]}
+    model = build(library, "LongformerModel", "LongformerConfig", **options)
+    weights = capture(model, {"input_ids": words(16)}).layers[0].weights()
+    with torch.no_grad():
+        banded = model(input_ids=words(16), output_attentions=True).attentions[
+            0
+        ]  # [batch, head, query, offset]
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 16))
+    for offset in range(5):
+        inside = torch.arange(max(0, 2 - offset), min(16, 18 - offset))
+        torch.testing.assert_close(weights[:, :, inside, inside + offset - 2], banded[:, :, inside, offset])
+    everywhere = torch.zeros(2, 16, dtype=torch.long)
+    everywhere[:, 0] = 1
+    with pytest.raises(CaptureError, match="parts of which some were not seen"):
+        capture(model, {"input_ids": words(16), "global_attention_mask": everywhere})
+
+
 def test_shuffled_patches_are_put_back_in_order(library):
     from attnlib import capture
 
