@@ -1,7 +1,7 @@
 """What a forward pass left behind (AttentionRecord) and what a method made of it (Relevance)."""
 
 from attnlib.record.attention import AttentionRecord as AttentionRecord
-from attnlib.record.attention import LayerAttention as LayerAttention
+from attnlib.record.layer import LayerAttention as LayerAttention
 from attnlib.record.placed import JoinedAttention as JoinedAttention
 from attnlib.record.placed import PlacedAttention as PlacedAttention
 from attnlib.record.provenance import Provenance as Provenance

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnlib.errors import InputError
 from attnlib.layout import TokenLayout
-from attnlib.record.attention import LayerAttention
+from attnlib.record.layer import LayerAttention
 from attnlib.record.sources import GivenAttention
 
 __all__ = ["GivenCall", "layers_of_streams"]
