@@ -166,6 +166,8 @@ def _nearer(a: Origin, b: Origin) -> Origin | None:
         return a
     if a.sequence is b.sequence and a.ids.dim() == b.ids.dim() and a.ids.shape[-1] != b.ids.shape[-1]:
         return a if a.ids.shape[-1] == 1 else b  # scores: rows are queries, a bias may run over the keys
+    if a.sequence is b.sequence:
+        return None  # different tokens of one sequence are mixed, as in the mean of two heads
     if b.sequence in a.sequence.ancestors and a.ids.shape == b.ids.shape:
         return a
     if a.sequence in b.sequence.ancestors and a.ids.shape == b.ids.shape:
