@@ -98,10 +98,18 @@ class LayerAttention:
         InputError
             If a selection is empty, outside the layer, or was not captured.
         LayoutError
+            If windows share query positions, so that no one row of weights belongs to a position.
+        LayoutError
             If the layer works in windows that cannot be placed; see :meth:`window_weights`.
         """
         self._refuse_unplaced()
-        return self.source.weights(*self._stored(heads, queries))
+        weights = self.source.weights(*self._stored(heads, queries))
+        if isinstance(self.source, PlacedAttention) and float(weights.sum(dim=-1).amax()) > 1.01:
+            raise LayoutError(
+                f"the windows of {self.name} share query positions: placed on the image their rows sum to "
+                f"{float(weights.sum(dim=-1).amax()):.3g} instead of 1; use window_weights()"
+            )
+        return weights
 
     def window_weights(
         self, *, heads: int | Sequence[int] | None = None
