@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attnlib.errors import CaptureError, InputError, NeedsError
+from attnlib.errors import CaptureError, InputError
 from attnlib.hooks.capturing import capturing
 from attnlib.hooks.describe import ASSUMED, with_notes, with_readout
+from attnlib.hooks.internals import collecting
 from attnlib.hooks.probe import probe_readout
 from attnlib.hooks.rerun import Rerun
 from attnlib.hooks.targets import target_score
@@ -53,7 +54,7 @@ def capture(
         capturing(
             model, layers=layers, heads=heads, gradients=target is not None, max_memory=max_memory
         ) as record,
-        _collecting(module, internals) as collected,
+        collecting(module) if internals else nullcontext() as collected,
     ):
         if target is None:
             with torch.no_grad():
@@ -101,24 +102,6 @@ def _probe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], rec
             one.key_layout = new if one.key_layout == layout else one.key_layout
     record.layouts = {**record.layouts, **found}
     record.readout_assumed = record.readout_assumed.difference(found)
-
-
-class _Nothing:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
-def _collecting(module: nn.Module, internals: bool) -> Any:
-    if not internals:
-        return _Nothing()
-    try:
-        room = import_module("attnlib.hooks.internals")
-    except ModuleNotFoundError:
-        raise NeedsError("internals=True is not available in this build of attnlib") from None
-    return room.collecting(module)
 
 
 def _arguments(model: Any, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
