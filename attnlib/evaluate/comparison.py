@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import rankdata
 from torch import Tensor
 
 from attnlib.errors import InputError
@@ -255,6 +254,9 @@ def _item(relevance: Relevance, index: int) -> Relevance:
 
 
 def _rank_correlation(flat: Float[Tensor, "batch map patch"]) -> Float[Tensor, "batch map map"]:
+    # Imported here: it takes most of a second, and a report without a comparison need not wait for it.
+    from scipy.stats import rankdata
+
     ranks = torch.from_numpy(np.asarray(rankdata(flat.cpu().numpy(), axis=-1)))
     centred = ranks - ranks.mean(dim=-1, keepdim=True)
     length = centred.norm(dim=-1)

@@ -45,8 +45,6 @@ def to_page(notebook: nbformat.NotebookNode, *, colophon: str, show_code: bool =
     import nbconvert
     from traitlets.config import Config
 
-    from attnlib.viz.bundle import packed_plotly
-
     shown = copy.deepcopy(notebook)
     charts = make_offline(shown)
     _write_mathematics(shown)
@@ -62,7 +60,7 @@ def to_page(notebook: nbformat.NotebookNode, *, colophon: str, show_code: bool =
         "style": (_TEMPLATES / "style.css").read_text(),
         "colophon": colophon,
         "show_code": show_code,
-        "plotly": packed_plotly() if charts else "",
+        "plotly": _plotly() if charts else "",
         "plotly_start": (_TEMPLATES / "plotly_start.js").read_text(),
     }
     page, _ = nbconvert.HTMLExporter(config=config).from_notebook_node(shown, resources=resources)
@@ -77,6 +75,13 @@ def to_page(notebook: nbformat.NotebookNode, *, colophon: str, show_code: bool =
             "of the notebook instead"
         )
     return page
+
+
+def _plotly() -> str:
+    # The figures' room brings torch with it, seconds that a page without a plotly chart need not wait for.
+    from attnlib.viz.bundle import packed_plotly
+
+    return packed_plotly()
 
 
 def page_title(notebook: nbformat.NotebookNode) -> str:
