@@ -18,11 +18,12 @@ function buildControls(viewer) {
   const which = choice("source", page.sources.map((spec, n) => [n, spec.name]), now().source,
     (value) => viewer.choose({ source: Number(value) }));
   const map = choice("map", [[0, "attention"]], 0, (value) => viewer.choose({ map: Number(value) }));
-  const layers = choice("layers", FOLDS.map(([key, words]) => [key, key === "one" ? "one" : `${words} layers`]),
+  const folds = (what) => [["one", `one ${what}`], ...FOLDS.map((how) => [how, `${how} over ${what}s`])];
+  const layers = choice("layers", folds("layer"),
     now().layers, (value) => viewer.choose({ layers: value }));
   const layer = slider("layer", { max: 0, value: 0, words: layerWords },
     (value) => viewer.choose({ layer: value, layers: "one" }));
-  const heads = choice("heads", FOLDS.map(([key, words]) => [key, key === "one" ? "one" : `${words} heads`]),
+  const heads = choice("heads", folds("head"),
     now().heads, (value) => viewer.choose({ heads: value }));
   const head = slider("head", { max: 0, value: 0, words: headWords },
     (value) => viewer.choose({ head: value, heads: "one" }));
@@ -88,9 +89,10 @@ function buildControls(viewer) {
     map.set(selection.map);
     map.element.hidden = !(spec.maps ?? []).length;
     layer.limit(all.length - 1);
-    layer.set(selection.layer);
+    layer.set(selection.layer, selection.layers === "one" ? null : selection.layers);
     head.limit(viewer.headCount(selection) - 1);
-    head.set(Math.min(selection.head, viewer.headCount(selection) - 1));
+    head.set(Math.min(selection.head, viewer.headCount(selection) - 1),
+      selection.heads === "one" ? null : selection.heads);
     layers.set(selection.layers);
     heads.set(selection.heads);
     const attention = selection.map === 0;
@@ -125,7 +127,7 @@ function buildControls(viewer) {
     smooth.element.hidden = bands || text;
     smooth.set(state.smooth);
     pattern.set(state.pattern);
-    pattern.element.hidden = text || !bands;
+    pattern.element.hidden = !bands;
     grey.set(state.grey);
     grey.element.hidden = text;
     regions.set(state.regions);
@@ -138,6 +140,9 @@ function buildControls(viewer) {
   const settings = make("details", { className: "av-settings" }, {}, make("summary", { textContent: "Colours and cuts" }),
     group("colours and cuts", palette.element, alpha.element, ...cutFields.map((field) => field.element),
       top.element, smooth.element, pattern.element, grey.element));
+  const keys = make("details", { className: "av-settings" }, {}, make("summary", { textContent: "Keys" }),
+    make("ul", { className: "av-keys" }, {}, ...KEYS.map(([key, does]) =>
+      make("li", {}, {}, make("kbd", { textContent: key }), ` ${does}`))));
   viewer.controls = { sync };
   return [
     group("what is shown", side.element, which.element, map.element, layers.element, layer.element, heads.element,
@@ -145,8 +150,38 @@ function buildControls(viewer) {
     group("query", row.element, direction.element, two.element, regions.element, multiples.element, zoomIn,
       zoomOut, full, save),
     textGroup,
-    settings,
+    make("div", { className: "av-group" }, {}, settings, keys),
   ];
+}
+
+const KEYS = [["Tab", "goes to the next control, the picture or the tokens"],
+  ["arrows", "on a slider: the next layer or head; on the picture or a token: the next query"],
+  ["Esc", "no query: back to what the head reads"],
+  ["l / L", "next / previous layer"], ["h / H", "next / previous head"], ["m", "mean over the heads"],
+  ["d", "turn the direction round"], ["p", "patterns or numbers instead of colour alone"],
+  ["+ - 0", "zoom in, out, whole picture"]];
+
+/** Letters on the picture, on tokens and on small maps; never inside a field, where letters are text. */
+function onLetter(viewer, event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!event.target.closest(".av-stage, .av-multiples")) return;
+  const now = viewer.selection;
+  const step = event.key === event.key.toUpperCase() ? -1 : 1;
+  const next = (at, count) => (at + step + count) % count;
+  const { layers } = viewer.sources[now.source];
+  const acts = {
+    l: () => viewer.choose({ layer: next(now.layer, layers.length), layers: "one", map: 0 }),
+    h: () => viewer.choose({ head: now.heads === "one" ? next(now.head, viewer.headCount(now)) : now.head,
+      heads: "one", map: 0 }),
+    m: () => viewer.choose({ heads: "mean", map: 0 }),
+    d: () => viewer.choose({ direction: now.direction === "to" ? "from" : "to" }),
+    p: () => viewer.set({ pattern: !viewer.state.pattern }),
+  };
+  const act = acts[event.key.toLowerCase()];
+  if (!act) return;
+  act();
+  event.preventDefault();
+  event.stopPropagation();
 }
 
 /** Step through the layers until pressed again. Never starts by itself. */
@@ -166,6 +201,6 @@ function playLayers(viewer, control) {
 function saveShown(viewer) {
   const canvases = [...viewer.stage.querySelectorAll("canvas")].filter((one) => one.offsetParent);
   const captions = canvases.map((one) => one.closest("figure")?.querySelector(".av-caption")?.textContent ?? "");
-  if (canvases.length) savePicture(canvases, captions, "attention");
+  if (canvases.length) savePicture(canvases, captions, viewer.legend, "attention");
   else viewer.status.textContent = "the text view is not a picture: choose lines or matrix to save one";
 }

@@ -28,7 +28,14 @@ function slider(label, { min = 0, max, step = 1, value, words = String }, onChan
   return {
     element,
     input,
-    set(now) { if (Number(input.value) !== now) input.value = now; show(now); },
+    /** `instead`: what is shown in place of the value while the slider is not what counts. */
+    set(now, instead = null) {
+      if (Number(input.value) !== now) input.value = now;
+      show(now);
+      if (instead === null) return;
+      output.textContent = instead;
+      input.setAttribute("aria-valuetext", `not used: ${instead}`);
+    },
     limit(top) { input.max = top; },
     enable(on) { input.disabled = !on; },
   };

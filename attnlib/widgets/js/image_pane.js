@@ -83,6 +83,7 @@ class ImagePane {
     if (look.regions) this.outlines(pen, zoom);
     this.marks(pen);
     canvas.setAttribute("aria-label", this.describe(map, look, difference));
+    this.words = `${this.name ? `${this.name}: ` : ""}${canvas.getAttribute("aria-label")}`;
     if (this.told) this.value.textContent = this.tell(this.told); // the map under a resting pointer has changed
     this.caption.textContent = map.missing ? "" : `${this.name ? `${this.name}: ` : ""}${map.label}`;
   }
@@ -123,6 +124,25 @@ class ImagePane {
       pen.stroke();
       pen.lineWidth = 1.5;
     }
+    this.numbers(pen, (px, py) => [(px * width - x) * scale, (py * height - y) * scale]);
+  }
+
+  /** The number of each region, as in the table, at the upper left end of its outline. */
+  numbers(pen, place) {
+    pen.font = "bold 13px system-ui, sans-serif";
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    this.source.spec.regions.forEach((region, n) => {
+      if (!region.outline.length) return;
+      const top = Math.min(...region.outline.map((piece) => piece[1]));
+      const left = Math.min(...region.outline.filter((piece) => piece[1] === top).map((piece) => piece[0]));
+      const [px, py] = place(left, top);
+      const wide = pen.measureText(n + 1).width + 8;
+      pen.fillStyle = "#000";
+      pen.fillRect(px - 1, py - 1, wide, 16);
+      pen.fillStyle = "#fff";
+      pen.fillText(n + 1, px - 1 + wide / 2, py + 7.5);
+    });
   }
 
   /** The query patch (solid) and the keyboard's place (dashed). */
@@ -152,8 +172,8 @@ class ImagePane {
     const patch = `patch (${Math.floor(best / width)}, ${best % width})`;
     const shares = this.source.shares(map).sort((a, b) => b.lift - a.lift).slice(0, 3)
       .map((one) => `${one.name} ${percent(one.share)} of the mass on ${percent(one.area)} of the area`);
-    const what = difference ? "difference of two maps" : map.label;
-    return `${what}. Highest at ${patch}: ${short(map.lift[best])} times the even share.`
+    if (difference) return `${map.label}. Most in A at ${patch}: ${short(map.lift[best])} times the even share more.`;
+    return `${map.label}. Highest at ${patch}: ${short(map.lift[best])} times the even share.`
       + (shares.length ? ` Regions: ${shares.join("; ")}.` : "")
       + (map.prefix === null ? "" : ` Outside the patches: ${percent(map.prefix)}.`);
   }
@@ -174,6 +194,10 @@ class ImagePane {
     const { map } = this;
     if (!map || !map.lift || r >= map.grid[0] || c >= map.grid[1]) return "";
     const i = r * map.grid[1] + c;
+    if (map.difference) {
+      return `patch (${r}, ${c}): A ${map.lift[i] < 0 ? "less" : "more"} than B by ${
+        short(Math.abs(map.lift[i]))} times the even share (${map.precision})`;
+    }
     const value = (map.raw ?? map.values)[i];
     const about = map.precision === "exact" || map.precision === "to 3 digits" ? "" : "about ";
     return `patch (${r}, ${c}): ${about}${short(value)} (${map.precision}), ${short(map.lift[i])} times the even share`;

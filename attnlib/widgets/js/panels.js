@@ -1,8 +1,14 @@
 // Panels around the map: legend, table of regions, small multiples, saving a picture.
 
 /** Fill the legend for the palette in force: swatch or pattern, name and range. */
-function showLegend(element, look, difference) {
+function showLegend(element, look, difference, lines) {
   const rows = [];
+  if (lines) {
+    element.replaceChildren(...["a line is thicker and stronger the more a token (left) looks at another (right)",
+      "with a token chosen, the five strongest carry their share; weights below 0.2 % are not drawn",
+    ].map((textContent) => make("li", { textContent })));
+    return;
+  }
   const swatch = (background, band) => {
     const box = make("canvas", { width: 22, height: 16, className: "av-swatch" }, { "aria-hidden": "true" });
     const pen = box.getContext("2d");
@@ -48,7 +54,7 @@ function ramp(palette) {
 }
 
 /** Fill the table of regions: share of mass, of area, and lift, for one map or for two. */
-function showRegions(element, columns) {
+function showRegions(element, regions, columns) {
   const names = columns[0].rows.map((one) => one.name);
   element.hidden = names.length === 0;
   if (!names.length) return;
@@ -61,7 +67,9 @@ function showRegions(element, columns) {
   }
   head.append(make("th", { textContent: "area", scope: "col" }));
   const lines = names.map((name, n) => {
-    const line = make("tr", {}, {}, make("th", { textContent: name, scope: "row" }));
+    const title = make("th", { textContent: name, scope: "row" });
+    if (regions[n].outline.length) title.dataset.number = n + 1; // as drawn beside its outline
+    const line = make("tr", {}, {}, title);
     for (const { rows } of columns) {
       line.append(make("td", { textContent: rows[n] ? percent(rows[n].share) : "" }),
         make("td", { textContent: rows[n] ? `${short(rows[n].lift)}x` : "" }));
@@ -101,6 +109,9 @@ class Multiples {
       const image = this.cells[n].image ?? (this.cells[n].image = pen.createImageData(across, rows));
       paintLift(image, cell.lift, look.colours, look);
       pen.putImageData(image, 0, 0);
+      const highest = short(cell.lift.reduce((a, b) => Math.max(a, b), 0));
+      this.cells[n].most.textContent = ` ${highest}x`; // what the colours say, as a number
+      this.cells[n].box.setAttribute("aria-label", `${cell.words}, highest ${highest} times the even share`);
     });
     this.mark(selection);
   }
@@ -128,9 +139,10 @@ class Multiples {
     this.cells = cells.map((cell) => {
       const canvas = make("canvas", { className: "av-small" }, { "aria-hidden": "true" });
       const box = button("", () => this.onChoose(cell.layer, cell.head), { title: cell.words, pressed: false });
-      box.append(canvas, make("span", { textContent: cell.short }));
+      const most = make("small", {});
+      box.append(canvas, make("span", { textContent: cell.short }, {}, most));
       box.tabIndex = -1;
-      return { box, canvas, image: null, layer: cell.layer, head: cell.head };
+      return { box, canvas, most, image: null, layer: cell.layer, head: cell.head };
     });
     this.element.replaceChildren(...this.cells.map((cell) => cell.box));
   }
@@ -146,21 +158,28 @@ class Multiples {
   }
 }
 
-/** Offer the shown maps as one PNG, with their captions. */
-function savePicture(canvases, captions, name) {
-  const width = canvases.reduce((sum, one) => sum + one.width + 10, 10);
+/** Offer the shown maps as one PNG, with their captions and the legend, on the ground they are shown on. */
+function savePicture(canvases, captions, legend, name) {
+  const items = [...legend.children].map((item) => [item.querySelector("canvas"), item.textContent]);
+  const width = Math.max(460, canvases.reduce((sum, one) => sum + one.width + 10, 10));
   const height = Math.max(...canvases.map((one) => one.height));
-  const sheet = make("canvas", { width, height: height + 56 });
+  const sheet = make("canvas", { width, height: height + 54 + 20 * items.length });
   const pen = sheet.getContext("2d");
-  pen.fillStyle = "#fff";
-  pen.fillRect(0, 0, width, height + 56);
-  pen.fillStyle = "#111";
+  const style = getComputedStyle(legend.closest(".attnlib-viewer"));
+  pen.fillStyle = style.backgroundColor;
+  pen.fillRect(0, 0, sheet.width, sheet.height);
+  pen.fillStyle = style.color;
   pen.font = "13px system-ui, sans-serif";
   let x = 10;
   canvases.forEach((one, n) => {
     pen.drawImage(one, x, 10);
-    pen.fillText(captions[n], x, one.height + 32, one.width);
+    pen.fillText(captions[n], x, height + 30, Math.max(one.width, canvases.length > 1 ? 0 : width - 20));
     x += one.width + 10;
+  });
+  items.forEach(([swatch, words], n) => {
+    const y = height + 44 + 20 * n;
+    if (swatch) pen.drawImage(swatch, 10, y);
+    pen.fillText(words, 18 + (swatch?.width ?? 0), y + 12, width - 28 - (swatch?.width ?? 0));
   });
   sheet.toBlob((blob) => {
     const link = make("a", { href: URL.createObjectURL(blob), download: `${name}.png` });

@@ -50,7 +50,8 @@ class TextPane {
     if (as === "text") this.drawText();
     if (as === "lines") this.drawLines();
     if (as === "matrix") { this.tall.style.height = "auto"; this.drawMatrix(); }
-    this.canvas.setAttribute("aria-label", `${map.label}. ${map.summary}`);
+    this.words = `${this.name ? `${this.name}: ` : ""}${map.label}. ${map.summary}`;
+    this.canvas.setAttribute("aria-label", this.words);
     if (this.told !== null) this.tell(this.told); // what lies under a resting pointer has changed
   }
 
@@ -98,7 +99,7 @@ class TextPane {
       token.style.backgroundColor = `rgb(${mixed.join(",")})`;
       token.style.color = light > 0.179 ? "#000" : "#fff";
       const band = palette.kind === "bands" ? bandOf(this.line.lift[i], this.look.cuts, this.look.red) : 0;
-      token.dataset.band = this.look.pattern && band > 1 ? band : "";
+      token.dataset.band = this.look.pattern && band > 0 ? band : "";
     });
     if (!one) for (const token of this.tokens.children) token.style.backgroundColor = "";
     const at = this.selection.query;
@@ -163,11 +164,16 @@ class TextPane {
     const { direction, query } = selection;
     const first = Math.max(0, Math.floor((offset - 4) / LINE_HEIGHT));
     const last = Math.ceil((offset + height) / LINE_HEIGHT);
+    const from = direction === "to" ? "key" : "query";
+    const strong = Math.max([...this.line.raw].sort((a, b) => b - a)[Math.min(5, this.line.raw.length) - 1], 1e-6);
     const write = (tokens, x, side) => {
       for (let i = first; i < Math.min(last, tokens.length); i++) {
-        const chosen = query === i && side === (direction === "to" ? "key" : "query");
-        pen.font = `${chosen ? "bold 14px" : "13px"} system-ui, sans-serif`;
-        pen.fillText(tokens[i], x, y(i), 150);
+        const chosen = query === i && side === from;
+        const share = query !== null && side !== from ? this.line.raw[i] : 0;
+        pen.font = `${chosen || share >= strong ? "bold 14px" : "13px"} system-ui, sans-serif`;
+        const words = share < strong ? tokens[i]
+          : side === "query" ? `${percent(share)}  ${tokens[i]}` : `${tokens[i]}  ${percent(share)}`;
+        pen.fillText(words, x, y(i), 155);
       }
     };
     pen.textAlign = "right";
@@ -232,6 +238,10 @@ class TextPane {
     pen.fillStyle = pen.strokeStyle = ink;
     pen.strokeRect(this.margin - 0.5, this.margin - 0.5, columns * cell + 1, rows * cell + 1);
     if (labels) this.axes(pen, cell);
+    if (look.pattern && look.colours.kind === "bands" && cell >= 6) {
+      const box = { x: this.margin, y: this.margin, width: columns * cell, height: rows * cell };
+      drawPattern(pen, this.lift, [rows, columns], box, look);
+    }
     const at = this.selection.query;
     if (at !== null) {
       pen.lineWidth = 2;

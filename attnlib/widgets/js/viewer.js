@@ -1,11 +1,12 @@
 // Viewer: the controls, the panes and the one state they follow. Hosts give a model with
 // get / set / save_changes / on / off (anywidget's own, or the page's shim), and an element.
 
-const FOLDS = [["one", "one"], ["mean", "mean over"], ["max", "max over"], ["min", "min over"]];
+const FOLDS = ["mean", "max", "min"];
 const SELECTION = { source: 0, map: 0, layer: 0, layers: "one", head: 0, heads: "mean", row: 0, query: null,
   direction: "from", view: "text", words: false, pageQ: 0, pageK: 0 };
+const SIDES = { A: "a", B: "b" };
 const STATE = { two: false, palette: "bands", alpha: 0.6, cuts: [0.5, 1.5, 3], red: 6, top: 6, smooth: true,
-  pattern: false, grey: true, regions: true, multiples: "none", speed: 700 };
+  pattern: matchMedia("(prefers-contrast: more)").matches, grey: true, regions: true, multiples: "none", speed: 700 };
 
 class Viewer {
   constructor(model, element) {
@@ -93,6 +94,9 @@ class Viewer {
     this.model.on("change:document", this.onDocument);
     this.onTheme = new MutationObserver(() => { if (this.box) this.theme(); });
     this.onTheme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+    this.print = matchMedia("print"); // paper may have no colour: patterns stand in for it there
+    this.onPrint = () => { if (this.box) this.draw(); };
+    this.print.addEventListener("change", this.onPrint);
   }
 
   /** A new document (another picture or model): everything is read again. */
@@ -105,7 +109,9 @@ class Viewer {
   stop() {
     if (this.successor) { this.successor.stop(); return; }
     clearInterval(this.timer);
+    clearTimeout(this.saying);
     this.onTheme?.disconnect();
+    this.print?.removeEventListener("change", this.onPrint);
     if (this.onPaste) document.removeEventListener("paste", this.onPaste, true);
     if (this.onState) this.model.off("change:state", this.onState);
     if (this.onDocument) this.model.off("change:document", this.onDocument);
@@ -152,30 +158,45 @@ class Viewer {
   look() {
     const { state } = this;
     return { ...state, colours: this.palettes[state.palette] ?? this.palettes.bands,
-      diverging: this.palettes.difference };
+      pattern: state.pattern || this.print.matches, diverging: this.palettes.difference };
   }
 
   build() {
     this.root.replaceChildren();
     this.box = make("div", { className: "attnlib-viewer" }, { role: "region", "aria-label": this.page.title });
     this.imagePanes = ["A", "B", "A minus B"].map((name) => new ImagePane(name, {
-      onQuery: (query) => this.choose({ query, map: 0 }, name === "B" ? "b" : name === "A" ? "a" : this.active),
+      onQuery: (query) => this.choose({ query, map: 0 }, this.side(name)),
       onZoom: (zoom) => { this.zoom = zoom; this.draw(); },
     }));
     this.textPanes = ["A", "B"].map((name) => new TextPane(name, {
-      onQuery: (query) => this.choose({ query }, name === "B" ? "b" : "a") }));
+      onQuery: (query) => this.choose({ query }, this.side(name)) }));
     this.stage = make("div", { className: "av-stage" });
     this.legend = make("ul", { className: "av-legend" }, { "aria-label": "colours" });
     this.regions = make("table", { className: "av-regions", hidden: true });
     this.multiples = new Multiples((layer, head) =>
       this.choose({ layer, head, layers: "one", heads: "one", map: 0 }));
     this.notes = make("ul", { className: "av-notes" }, { "aria-label": "notes" });
-    this.status = make("p", { className: "av-status" }, { role: "status", "aria-live": "polite" });
-    this.box.append(...buildControls(this), this.stage, this.status,
-      make("div", { className: "av-side" }, {}, this.legend, this.regions, this.notes), this.multiples.element);
+    this.status = make("p", { className: "av-status" }, { role: "status" });
+    this.spoken = make("p", { className: "av-spoken" }, { "aria-live": "polite" });
+    const side = make("div", { className: "av-side" }, {}, this.status, this.legend, this.regions, this.notes);
+    this.box.append(...buildControls(this), make("div", { className: "av-main" }, {}, this.stage, side),
+      this.multiples.element, this.spoken);
+    this.box.addEventListener("keydown", (event) => onLetter(this, event));
     this.root.append(this.box);
     this.theme();
     this.syncControls();
+  }
+
+  /** The side that a pane belongs to; choosing in a pane makes it the side that the controls move. */
+  side(name) {
+    if (this.state.two && name in SIDES) this.active = SIDES[name];
+    return this.state.two ? this.active : "a";
+  }
+
+  /** Say what is shown to a screen reader, when the hand has rested. */
+  say(words) {
+    clearTimeout(this.saying);
+    this.saying = setTimeout(() => { this.spoken.textContent = words; }, 700);
   }
 
   /** Dark where JupyterLab (or the page's own colour scheme) is dark. */
@@ -202,6 +223,7 @@ class Viewer {
     const wanted = panes.map((pane) => pane.element);
     if (wanted.length !== this.stage.children.length || wanted.some((e, n) => e !== this.stage.children[n])) {
       this.stage.replaceChildren(...wanted);
+      this.box.dataset.panes = wanted.length;
     }
     maps.forEach((map, n) => {
       panes[n].name = this.state.two ? `${"AB"[n]}${this.sources.length > 1 ? ` ${sources[n].spec.name}` : ""}` : "";
@@ -215,6 +237,7 @@ class Viewer {
     }
     this.tell(look, chosen, sources, maps, difference);
     this.drawMultiples(look);
+    this.say(panes.map((pane) => pane.words).filter(Boolean).join(" "));
     this.box.dataset.tick = ++this.painted;
   }
 
@@ -224,25 +247,27 @@ class Viewer {
       return { ...a, lift: null, missing: `no difference: A has ${a.grid.join("x")} patches, B ${b.grid.join("x")}` };
     }
     const lift = a.lift.map((value, i) => value - b.lift[i]);
-    return { ...a, lift, values: lift, raw: null, label: "difference of the multiples of the even share" };
+    const precision = a.precision === b.precision ? a.precision : `A ${a.precision}, B ${b.precision}`;
+    return { ...a, lift, values: lift, raw: null, precision, difference: true,
+      label: "difference of the multiples of the even share" };
   }
 
   /** Words and tables under the map, in one go. */
   tell(look, chosen, sources, maps, difference) {
     const text = sources[0].spec.kind === "text";
-    const key = JSON.stringify([look.palette, look.cuts, look.red, look.top, look.pattern, !!difference, text]);
-    if (key !== this.legendKey) {
-      this.legend.hidden = text && maps[0].values === null;
-      showLegend(this.legend, look, difference);
-    }
+    const lines = text && chosen.every((one) => one.view === "lines");
+    const key = JSON.stringify([look.palette, look.cuts, look.red, look.top, look.pattern, !!difference, lines]);
+    if (key !== this.legendKey) showLegend(this.legend, look, difference, lines);
+    this.legend.hidden = text && maps[0].values === null;
     this.legendKey = key;
     const outside = maps[0].prefix;
     this.status.textContent = [maps[0].summary ?? "",
       outside === null || outside === undefined ? ""
-        : `${percent(outside)} of the attention lies outside the patches (${
+        : `${difference ? "A: " : ""}${percent(outside)} of the attention lies outside the patches (${
           sources[0].spec.prefix.join(", ") || "other tokens"}).`].join(" ").trim();
     if (!text) {
-      showRegions(this.regions, maps.map((map, n) => ({ title: "AB"[n], rows: sources[n].shares(map) })));
+      showRegions(this.regions, sources[0].spec.regions,
+        maps.map((map, n) => ({ title: "AB"[n], rows: sources[n].shares(map) })));
     } else this.regions.hidden = true;
     const notes = [...new Set(maps.flatMap((map, n) => [...map.notes, ...sources[n].spec.notes,
       ...(sources[n].ask ? [] : sources[n].spec.query_notes ?? [])]))];
