@@ -116,7 +116,7 @@ def interpret(
     others = _others(against, regions, scale, cuts)
     sections = (
         subject(about, numbers),
-        in_short(claims, numbers),
+        in_short(claims, leaves, numbers),
         colours(numbers, tuple(colour_words)),
         *band_sections(claims, leaves, fields, numbers),
         picture_section(claims, leaves, places, numbers, _said_lines(said, place), ()),

@@ -20,6 +20,7 @@ __all__ = ["MOST_CLAIMS", "Measured", "Told", "choose_claims", "region_sentence"
 MOST_CLAIMS = 12
 """A text makes at most this many claims."""
 _NAMED = MOST_CLAIMS - 2  # two places are kept for where in the picture the attention lies
+_LEADING_FIELDS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +93,10 @@ def _place_claims(
     claims = [_claim(one, whole, told, visible) for one in out]
     for band in ("low", "minimal"):
         group = [one for one in visible if one.numbers.band == band]
+        if len(group) == len(visible) and not whole.flat:
+            # All fields together would say nothing of a map that has its peaks somewhere.
+            claims += [_claim(one, whole, told, visible) for one in group[:_LEADING_FIELDS]]
+            group = group[_LEADING_FIELDS:]
         if len(group) == 1:
             claims.append(_claim(group[0], whole, told, visible))
         elif group:

@@ -94,8 +94,8 @@ def colours(numbers: MapNumbers, words: Sequence[str]) -> Section:
     return Section("colours", "What the colours mean", tuple(lines))
 
 
-def in_short(claims: Sequence[Claim], numbers: MapNumbers) -> Section:
-    """Say in one line for each band which parts are in it."""
+def in_short(claims: Sequence[Claim], leaves: Sequence[Measured], numbers: MapNumbers) -> Section:
+    """Say in one line for each band which parts are in it, or on which parts its patches lie."""
     cuts, lines = numbers.bands.cuts, []
     if numbers.empty:
         lines.append(f"The map is empty: 0 of {numbers.patches:,} patches have a positive score.")
@@ -112,6 +112,13 @@ def in_short(claims: Sequence[Claim], numbers: MapNumbers) -> Section:
         ]
         if told:
             lines.append(f"{capital(name)}: {listed(told)}.")
+        elif name in ("highest", "moderate") and (told := _where(BAND_NAMES.index(name), leaves, numbers)):
+            area, share = numbers.bands.area[0], numbers.bands.share[0]
+            band = BAND_NAMES.index(name)
+            lines.append(
+                f"{capital(name)}: no part as a whole, but patches on {percent(float(area[band]))} of the "
+                f"picture, with {percent(float(share[band]))} of the {numbers.noun}; of that, {listed(told[:2])}."
+            )
     if len(lines) > 1:
         lines[-1] += f" In brackets: multiple of the even share; share of all the {numbers.noun}."
     return Section("short", "In short", tuple(lines))
@@ -166,17 +173,26 @@ def _where_the_band_lies(
     if band < 2 or not leaves or float(mass) <= 0:
         verb = "is" if patches == 1 else "are"
         return [f"{lead} {verb} in this band, with {percent(float(mass))} of the {numbers.noun}."]
-    portions = sorted(
-        ((float((numbers.share * inside * leaf.cover).sum() / mass), leaf.name) for leaf in leaves),
-        reverse=True,
-    )
-    told = [(portion, name) for portion, name in portions if portion >= 0.05][:4]
-    spread = listed([f"{percent(portion)} on {name}" for portion, name in told])
+    told = _where(band, leaves, numbers)
+    spread = listed(told)
     rest = next((leaf for leaf in leaves if leaf.region.kind == "background"), None)
-    if rest is not None and rest.name in [name for _, name in told]:
+    if rest is not None and any(part.endswith(f" on {rest.name}") for part in told):
         spread += _where_in_background(rest, inside, float(mass), fields, numbers)
     verb = "reaches" if patches == 1 else "reach"
     return [f"{lead} {verb} this band, with {percent(float(mass))} of the {numbers.noun}; of that, {spread}."]
+
+
+def _where(band: int, leaves: Sequence[Measured], numbers: MapNumbers) -> list[str]:
+    """Say on which parts the attention of a band lies: at most four, the fullest first."""
+    inside = (numbers.bands.labels[0] == band).double() * numbers.seen
+    mass = float((numbers.share * inside).sum())
+    if mass <= 0:
+        return []
+    portions = sorted(
+        ((float((numbers.share * inside * leaf.cover).sum()) / mass, leaf.name) for leaf in leaves),
+        reverse=True,
+    )
+    return [f"{percent(portion)} on {name}" for portion, name in portions if portion >= 0.05][:4]
 
 
 def _where_in_background(
