@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from attnlib.errors import CaptureError, InputError
 from attnlib.hooks.capturing import capturing
 from attnlib.hooks.describe import ASSUMED, with_notes, with_readout
+from attnlib.hooks.frozen import ParametersAsConstants
 from attnlib.hooks.internals import collecting
 from attnlib.hooks.probe import probe_readout
 from attnlib.hooks.rerun import Rerun
@@ -50,6 +51,7 @@ def capture(
     """
     module = model if isinstance(model, nn.Module) else getattr(model, "model", model)
     args, kwargs, prepared = _arguments(model, inputs)
+    constants = ParametersAsConstants(module) if isinstance(module, nn.Module) else nullcontext()
     with (
         capturing(
             model, layers=layers, heads=heads, gradients=target is not None, max_memory=max_memory
@@ -60,7 +62,8 @@ def capture(
             with torch.no_grad():
                 output = module(*args, **kwargs)
         else:
-            output = module(*args, **kwargs)
+            with constants:
+                output = module(*args, **kwargs)
     record.output = output
     if record.readout_assumed and not getattr(model, "readout_is_known", False):
         _probe(module, args, kwargs, record)
