@@ -113,11 +113,11 @@ def in_short(claims: Sequence[Claim], leaves: Sequence[Measured], numbers: MapNu
         if told:
             lines.append(f"{capital(name)}: {listed(told)}.")
         elif name in ("highest", "moderate") and (told := _where(BAND_NAMES.index(name), leaves, numbers)):
-            area, share = numbers.bands.area[0], numbers.bands.share[0]
             band = BAND_NAMES.index(name)
+            area, share = float(numbers.bands.area[0, band]), float(numbers.bands.share[0, band])
             lines.append(
-                f"{capital(name)}: no part as a whole, but patches on {percent(float(area[band]))} of the "
-                f"picture, with {percent(float(share[band]))} of the {numbers.noun}; of that, {listed(told[:2])}."
+                f"{capital(name)}: no part as a whole, but patches on {percent(area)} of the picture, with "
+                f"{percent(share)} of the {numbers.noun}; of that, {listed(told[:2])}."
             )
     if len(lines) > 1:
         lines[-1] += f" In brackets: multiple of the even share; share of all the {numbers.noun}."
