@@ -1,61 +1,100 @@
-"""How much a capture may keep, and what to say before it is too much."""
+"""How much a capture may hold, and what to say before it is too much."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor, nn
 
 from attnlib.errors import BudgetError, InputError
 from attnlib.hooks.calls import Call
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "tensors_of"]
 
 
 class Budget:
-    """Count the bytes that are kept, and refuse before there are too many.
+    """Count the bytes that are held, and refuse before there are too many.
+
+    Memory is counted by storage, as the machine does: a mask that all layers share counts once, and a
+    view counts with everything it keeps alive. The activations that autograd keeps are the model's own
+    and are not counted.
 
     Parameters
     ----------
-    max_memory : bytes that may be kept; None = no limit.
-    gradients : whether outputs are kept as well.
+    model : the module that runs, to say how many calls are still to come.
+    max_memory : bytes that may be held; None = no limit.
+    gradients : whether a gradient of each output will be held as well.
+    num_layers : how many layers were asked for; None = all.
     """
 
-    def __init__(self, max_memory: int | None, *, gradients: bool) -> None:
-        if max_memory is not None and (not isinstance(max_memory, int) or max_memory <= 0):
+    def __init__(
+        self, model: nn.Module, max_memory: int | None, *, gradients: bool, num_layers: int | None
+    ) -> None:
+        whole = isinstance(max_memory, int) and not isinstance(max_memory, bool)
+        if max_memory is not None and (not whole or max_memory <= 0):
             raise InputError(f"max_memory must be a positive number of bytes, got {max_memory!r}")
-        self._limit = max_memory
+        self.limit = max_memory
+        self._model = model
         self._gradients = gradients
-        self.used = 0
-        self._calls = 0
+        self._num_layers = num_layers
+        self._settled: dict[int, int] = {}
+        self._settled_extra = 0
 
-    def chosen_heads(self, wanted: Sequence[int], call: Call) -> list[int]:
-        """Return the wanted heads of one call, counted from the start."""
-        total = call.source.shape[1]
-        outside = [i for i in wanted if not -total <= i < total]
-        if outside:
-            raise InputError(f"heads {outside} are outside the {total} heads of {call.name}")
-        return [i % total for i in wanted]
+    def settle(self, calls: Sequence[Call]) -> None:
+        """Count the calls of the passes that have ended."""
+        if self.limit is not None:
+            self._settled, self._settled_extra = self._count(calls)
 
-    def add(self, call: Call) -> None:
-        """Count a call.
+    def check(self, calls: Sequence[Call]) -> None:
+        """Count the calls of this pass besides the settled ones.
 
         Raises
         ------
         BudgetError
-            If keeping it would exceed the limit; says what the whole capture is expected to need.
+            If they hold more than the limit; says what the whole capture is expected to need.
         """
-        size = call.source.nbytes
-        if self._gradients:
-            batch, heads, queries, _ = call.source.shape
-            size += batch * heads * queries * call.source.values([0]).shape[-1] * 4
-        self._calls += 1
-        self.used += size
-        if self._limit is None or self.used <= self._limit:
+        if self.limit is None or not calls:
             return
+        held, extra = self._count(calls)
+        used = sum({**self._settled, **held}.values()) + self._settled_extra + extra
+        if used <= self.limit:
+            return
+        last = calls[-1]
+        own, more = self._count([last])
+        size = sum(own.values()) + more
+        alike = sum(type(one) is type(last.frame.module) for one in self._model.modules())
+        count = max(1, alike if self._num_layers is None else min(alike, self._num_layers))
         raise BudgetError(
-            f"keeping the attention of {call.name} (call {self._calls}) needs {_megabytes(self.used)} in all "
-            f"so far, {_megabytes(size)} for this call; max_memory allows {_megabytes(self._limit)}. Keep "
-            f"fewer layers= or heads=, use a smaller input, or allow about {_megabytes(size)} for each layer"
+            f"the attention of {last.name} would need {_megabytes(used)} so far ({_megabytes(size)} for "
+            f"this call); max_memory allows {_megabytes(self.limit)}. The whole capture is expected to need "
+            f"about {_megabytes(max(used, size * count))} ({count} modules like this one): allow that, keep "
+            "fewer layers=, heads= or queries=, or use a smaller input"
         )
+
+    def _count(self, calls: Sequence[Call]) -> tuple[dict[int, int], int]:
+        held: dict[int, int] = {}
+        extra = 0
+        for call in calls:
+            for tensor in tensors_of(call.source):
+                storage = tensor.untyped_storage()
+                held[storage.data_ptr()] = storage.nbytes()
+            if self._gradients and call.source.kind_of_source != "released":
+                extra += call.gradient_bytes
+        return held, extra
+
+
+def tensors_of(source: Any) -> Iterator[Tensor]:
+    """Return the tensors that a source of weights holds, also inside its parts."""
+    if isinstance(source, Tensor):
+        yield source
+    elif isinstance(source, tuple | list):
+        for one in source:
+            yield from tensors_of(one)
+    elif is_dataclass(source):
+        for field in fields(source):
+            yield from tensors_of(getattr(source, field.name))
 
 
 def _megabytes(size: int) -> str:

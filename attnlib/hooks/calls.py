@@ -13,6 +13,7 @@ from attnlib.hooks.placement import Placement
 from attnlib.hooks.trail import Frame
 from attnlib.hooks.verify import compare, tolerance
 from attnlib.record import AttentionSource
+from attnlib.record.released import ReleasedAttention
 
 __all__ = ["Call"]
 
@@ -32,6 +33,8 @@ class Call:
     unplaced : why the weights cannot be shown at token positions.
     rows, expected : a few output rows, to check again what is kept by reference.
     versions : write counters of the tensors that are kept by reference.
+    shape : (batch, heads, queries, keys) of the call as it was made, before anything was left out.
+    gradient_bytes : size of the gradient at what is kept of its output.
     """
 
     frame: Frame
@@ -55,11 +58,28 @@ class Call:
     missing: int = 0
     heads: tuple[int, ...] | None = None
     total_heads: int | None = None
+    queries: tuple[int, ...] | None = None
+    total_queries: int | None = None
+    shape: tuple[int, int, int, int] = (0, 0, 0, 0)
+    gradient_bytes: int = 0
 
     def remember(self, rows: list[int], expected: Tensor) -> None:
         """Keep a few output rows, and the write counters of what is kept by reference."""
         self.rows, self.expected = rows, expected.clone()
         self.versions = tuple((one, _version(one)) for one in _referred(self.source))
+
+    def release(self) -> None:
+        """Let go of every tensor; only the shape stays."""
+        self.source = ReleasedAttention(self.name, tuple(self.source.shape))  # type: ignore[arg-type]
+        self.expected, self.versions = None, ()
+
+    def absorbed(self, source: AttentionSource) -> None:
+        """Take over the source that shares the keys of a later step, and hold no others."""
+        held = {one.untyped_storage().data_ptr() for one in _referred(source)}
+        self.source = source
+        self.versions = tuple(
+            (one, count) for one, count in self.versions if one.untyped_storage().data_ptr() in held
+        )
 
     def check_unchanged(self) -> None:
         """Refuse if the model wrote over what was kept, such as a cache of fixed size.

@@ -31,6 +31,7 @@ def capture(
     heads: int | Sequence[int] | None = None,
     internals: bool = False,
     max_memory: int | None = None,
+    queries: int | Sequence[int] | None = None,
 ) -> AttentionRecord:
     """Run the model once and keep its attention; once backward too if a target is given.
 
@@ -41,7 +42,7 @@ def capture(
         a LoadedModel.
     target : what to differentiate: a label index, a label name, one per item, or a function that gets the
         model's output and returns one score per item.
-    layers, heads, max_memory : as for :func:`capturing`.
+    layers, heads, max_memory, queries : as for :func:`capturing`.
     internals : keep what norm-based methods need.
 
     Raises
@@ -54,7 +55,12 @@ def capture(
     constants = ParametersAsConstants(module) if isinstance(module, nn.Module) else nullcontext()
     with (
         capturing(
-            model, layers=layers, heads=heads, gradients=target is not None, max_memory=max_memory
+            model,
+            layers=layers,
+            heads=heads,
+            gradients=target is not None,
+            max_memory=max_memory,
+            queries=queries,
         ) as record,
         collecting(module) if internals else nullcontext() as collected,
     ):

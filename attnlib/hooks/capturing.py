@@ -13,13 +13,12 @@ from torch import nn
 from attnlib.errors import InputError, NeedsError
 from attnlib.hooks.budget import Budget
 from attnlib.hooks.builder import RecordBuilder
+from attnlib.hooks.limits import KINDS, Limits
 from attnlib.hooks.missed import check_nothing_missed
 from attnlib.hooks.session import Session
 from attnlib.record import AttentionRecord, Provenance
 
 __all__ = ["capturing"]
-
-_KINDS = ("self", "cross", "pool")
 
 
 @contextmanager
@@ -28,20 +27,25 @@ def capturing(
     *,
     layers: int | Sequence[int] | None = None,
     heads: int | Sequence[int] | None = None,
-    kinds: Sequence[str] = _KINDS,
+    kinds: Sequence[str] = KINDS,
     gradients: bool = False,
     max_memory: int | None = None,
+    queries: int | Sequence[int] | None = None,
 ) -> Iterator[AttentionRecord]:
     """Watch the attention of ``model``, as loaded, while the block runs it.
 
     Parameters
     ----------
     model : any module; it is given back exactly as it came, also after an exception.
-    layers : layer indices (call order within a stream) to keep; None = all.
+    layers : layer indices (call order within a stream) to keep; None = all. Other layers are let go while
+        the forward pass runs; negative indices count from the end, so that many of the newest are held.
     heads : head indices to keep; None = all.
     kinds : which kinds of attention to keep: "self", "cross", "pool".
     gradients : keep the graph, so that ``record.differentiate(score)`` works; also with frozen parameters.
-    max_memory : bytes that the record may hold.
+    max_memory : bytes that the record may hold at any moment of the capture, besides what the model and
+        autograd need themselves.
+    queries : query rows to keep of every call; None = all. Keys are kept whole. A call that works in windows
+        keeps all its rows.
 
     Yields
     ------
@@ -53,23 +57,26 @@ def capturing(
         If an attention call was missed or does not reproduce the model's own output.
     InputError
         If a selection is empty or wrong.
+    BudgetError
+        As soon as more than ``max_memory`` would be held; says how much the capture is expected to need.
     """
     module = _module(model)
-    wrong = [kind for kind in kinds if kind not in _KINDS]
-    if wrong or not kinds:
-        raise InputError(f"kinds must be some of {', '.join(_KINDS)}, got {list(kinds)}")
+    limits = Limits(layers=layers, heads=heads, queries=queries, kinds=kinds)
+    budget = Budget(
+        module,
+        max_memory,
+        gradients=gradients,
+        num_layers=None if limits.layers is None else len(limits.layers),
+    )
     if gradients and torch.is_inference_mode_enabled():
         raise NeedsError("gradients=True cannot work under torch.inference_mode(): leave it for the capture")
     record = AttentionRecord(provenance=_provenance(model, module))
-    builder = RecordBuilder(module, record, layers=layers, kinds=kinds)
+    builder = RecordBuilder(module, record, limits=limits, budget=budget)
     session = Session(
-        module,
-        gradients=gradients,
-        heads=_selection(heads, "heads"),
-        budget=Budget(max_memory, gradients=gradients),
-        on_forward=builder.add,
+        module, gradients=gradients, limits=limits, on_call=builder.look, on_forward=builder.add
     )
     if session.keeper is not None:
+        builder.on_release = session.keeper.forget
         record.on_differentiate = session.keeper.differentiate
     with _eager_stance():
         session.start()
@@ -86,15 +93,6 @@ def _eager_stance() -> Iterator[None]:
     """Let compiled modules run their original code, so that it can be seen."""
     with torch.compiler.set_stance("force_eager"):
         yield
-
-
-def _selection(wanted: int | Sequence[int] | None, what: str) -> list[int] | None:
-    if wanted is None:
-        return None
-    chosen = [wanted] if isinstance(wanted, int) else [int(i) for i in wanted]
-    if not chosen:
-        raise InputError(f"empty selection of {what}: None means all")
-    return chosen
 
 
 def _module(model: Any) -> nn.Module:

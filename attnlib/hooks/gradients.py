@@ -34,6 +34,10 @@ class GradientKeeper:
         """Keep the output of one call; ``arrange`` brings its gradient to [batch, head, query, dim]."""
         self._watched.append((source, output, arrange))
 
+    def forget(self, source: Any) -> None:
+        """Hold the output of a call no longer, because nobody asked for it."""
+        self._watched = [one for one in self._watched if one[0] is not source]
+
     def differentiate(self, record: AttentionRecord, score: Tensor | Mapping[str, Sequence[Tensor]]) -> None:
         """Put the gradient at each call's output into its source.
 

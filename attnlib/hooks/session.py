@@ -14,11 +14,11 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from attnlib.hooks.budget import Budget
 from attnlib.hooks.calls import Call
 from attnlib.hooks.eager import PRODUCTS, find_product, read_product
 from attnlib.hooks.fused import FusedArguments, read_fused
 from attnlib.hooks.gradients import GradientKeeper
+from attnlib.hooks.limits import Limits
 from attnlib.hooks.origin_rules import follow
 from attnlib.hooks.origins import Origins
 from attnlib.hooks.probabilities import SOFTMAXES, Probabilities
@@ -63,8 +63,8 @@ class Session(TorchFunctionMode):
     ----------
     model : the module to watch.
     gradients : keep the outputs of the calls in the graph.
-    heads : heads to keep; None = all.
-    budget : counts the bytes that are kept.
+    limits : what of each call is kept.
+    on_call : called with the calls of a forward pass so far, whenever there is one more.
     on_forward : called with the calls of each outermost forward pass, when it has ended.
     """
 
@@ -73,8 +73,8 @@ class Session(TorchFunctionMode):
         model: nn.Module,
         *,
         gradients: bool,
-        heads: Sequence[int] | None,
-        budget: Budget,
+        limits: Limits,
+        on_call: Callable[[list[Call]], None],
         on_forward: Callable[[list[Call], Origins, Any], None],
     ) -> None:
         super().__init__()
@@ -89,8 +89,8 @@ class Session(TorchFunctionMode):
         self._results: Any = WeakTensorKeyDictionary()
         self.forward = -1
         self.seen: set[str] = set()
-        self._heads = heads
-        self._budget = budget
+        self._limits = limits
+        self._on_call = on_call
         self._on_forward = on_forward
         self._entered = False
 
@@ -160,23 +160,18 @@ class Session(TorchFunctionMode):
         return self._keep(call, output, arrange)
 
     def _keep(self, call: Call, output: Tensor, arrange: Callable[[Tensor], Tensor]) -> Tensor:
-        """Verify a call against its real output and keep it, within the budget."""
-        call.remember(*verify(call.source, arrange(output.detach()), call.name))
+        """Verify a call against its real output and keep what was asked for."""
+        arranged = arrange(output.detach())
+        call.remember(*verify(call.source, arranged, call.name))
         self.seen.add(call.name)
-        if self._heads is not None:
-            call.total_heads = call.source.shape[1]
-            chosen = self._budget.chosen_heads(self._heads, call)
-            call.heads = tuple(chosen)
-            call.source = call.source.only_heads(chosen)  # type: ignore[attr-defined]
-            call.expected = None  # what is kept is a copy
-        self._budget.add(call)
+        heads, rows = self._limits.narrow(call)
         if self.keeper is not None:
             output = self.keeper.leaf(output)
-            heads = list(call.heads) if call.heads is not None else None
-            self.keeper.watch(
-                call.source, output, (lambda g: arrange(g)[:, heads]) if heads is not None else arrange
-            )
+            batch, kept_heads, kept_rows, _ = call.source.shape
+            call.gradient_bytes = batch * kept_heads * kept_rows * arranged.shape[-1] * output.element_size()
+            self.keeper.watch(call.source, output, lambda g: arrange(g)[:, heads][:, :, rows])
         self.calls.append(call)
+        self._on_call(self.calls)
         return output
 
     def _begin(self, frame: Frame) -> None:

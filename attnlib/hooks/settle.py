@@ -12,8 +12,10 @@ from attnlib.errors import CaptureError
 from attnlib.hooks.calls import Call
 from attnlib.hooks.origins import TokenSequence
 from attnlib.hooks.placement import Placement
+from attnlib.hooks.trail import CROSS_INPUTS
 from attnlib.record import LayerAttention, ProjectedAttention
 from attnlib.record.placed import Piece, PlacedAttention
+from attnlib.record.released import ReleasedAttention
 
 __all__ = ["Settler"]
 
@@ -22,7 +24,6 @@ _STREAM_WORDS = (
     ("text", ("text", "language")),
     ("audio", ("audio", "speech")),
 )
-_CROSS_INPUTS = ("encoder_hidden_states", "key_value_states", "context", "memory")
 
 
 class Settler:
@@ -36,7 +37,7 @@ class Settler:
 
     def settle(self, calls: Sequence[Call], *, step: int | None = None) -> list[tuple[Call, LayerAttention]]:
         """Turn the calls of one forward pass into layers, in call order."""
-        merged = _merged(calls)
+        merged = [_joined(group) if len(group) > 1 else group[0] for group in _grouped(calls)]
         has_decoder = {"decoder" in call.name.lower().split(".") for call in merged}
         pooled = _pool_sequences(merged)
         if step:
@@ -58,7 +59,9 @@ class Settler:
                         source,
                         stream,
                         heads=call.heads,
+                        queries=call.queries,
                         total_heads=call.total_heads,
+                        total_queries=call.total_queries,
                         step=step,
                         notes=_notes(call, source),
                         unplaced=_unplaced(call),
@@ -66,6 +69,23 @@ class Settler:
                 )
             )
         return layers
+
+    def preview(
+        self, calls: Sequence[Call], *, step: int | None
+    ) -> list[tuple[Sequence[Call], str, int, str]]:
+        """Say which layers these calls make so far: the calls of each, its stream, index and kind."""
+        groups = _grouped(calls)
+        firsts = [group[0] for group in groups]
+        mixed = len({"decoder" in call.name.lower().split(".") for call in firsts}) == 2
+        pooled = _pool_sequences(firsts)
+        counts = {} if step else dict(self._counts)
+        named = []
+        for group in groups:
+            stream = self._stream(group[0], mixed)
+            index = counts.get(stream, 0)
+            counts[stream] = index + 1
+            named.append((group, stream, index, _kind(group[0], pooled)))
+        return named
 
     def _stream(self, call: Call, mixed: bool) -> str:
         parts = call.name.lower().split(".")
@@ -125,7 +145,7 @@ def _pool_sequences(calls: Sequence[Call]) -> set[int]:
 def _kind(call: Call, pooled: set[int]) -> str:
     """Tell self, cross and pooling attention apart by where queries and keys come from."""
     query, key = call.query_sequence, call.key_sequence
-    _, _, num_queries, num_keys = call.source.shape
+    _, _, num_queries, num_keys = call.shape
     if query is not None and key is not None:
         if query is key and _one_reads_all(call):
             return "pool"
@@ -147,7 +167,7 @@ def _kind(call: Call, pooled: set[int]) -> str:
 
 def _one_reads_all(call: Call) -> bool:
     """Tell whether one token of a sequence reads all of it, as in class attention."""
-    _, _, num_queries, num_keys = call.source.shape
+    _, _, num_queries, num_keys = call.shape
     sequence = call.key_sequence
     if (
         num_queries != 1
@@ -161,27 +181,38 @@ def _one_reads_all(call: Call) -> bool:
 
 
 def _has_cross_input(call: Call) -> bool:
-    return any(isinstance(call.frame.kwargs.get(word), Tensor) for word in _CROSS_INPUTS)
+    return any(isinstance(call.frame.kwargs.get(word), Tensor) for word in CROSS_INPUTS)
 
 
-def _merged(calls: Sequence[Call]) -> list[Call]:
-    """Join the calls of one module that each hold a part of the keys or queries of the same tokens."""
+def _grouped(calls: Sequence[Call]) -> list[Sequence[Call]]:
+    """Group the calls of one module that each hold a part of the keys or queries of the same tokens."""
     by_frame: dict[int, list[Call]] = {}
     for call in calls:
         by_frame.setdefault(id(call.frame), []).append(call)
-    result = []
+    result: list[Sequence[Call]] = []
     for group in by_frame.values():
         partial = len(group) > 1 and any(not c.complete or c.placement is not None for c in group)
-        if not partial:
-            result.extend(group)
-            continue
-        result.append(_joined(group))
+        if partial:
+            result.append(group)
+        else:
+            result.extend([call] for call in group)
     order = {id(call): place for place, call in enumerate(calls)}
-    return sorted(result, key=lambda call: order[id(call)])
+    return sorted(result, key=lambda group: order[id(group[0])])
 
 
 def _joined(group: Sequence[Call]) -> Call:
+    """Put the parts of one attention together at the places of their tokens.
+
+    Raises
+    ------
+    CaptureError
+        If parts are missing, or cannot be followed to tokens.
+    """
     first = group[0]
+    if any(isinstance(call.source, ReleasedAttention) for call in group):
+        for call in group:
+            call.release()
+        return first
     for call in group:
         if call.query_rows is None or call.key_rows is None:
             raise CaptureError(
@@ -212,6 +243,8 @@ def _joined(group: Sequence[Call]) -> Call:
         first.key_sequence,
         heads=first.heads,
         total_heads=first.total_heads,
+        shape=source.shape,
+        gradient_bytes=sum(call.gradient_bytes for call in group),
     )
 
 
@@ -245,6 +278,8 @@ def _piece(call: Call, placement: Placement) -> Piece:
 def _placed(call: Call) -> Any:
     """Return the source of a call with windows at the positions of their tokens."""
     placement = call.placement
+    if isinstance(call.source, ReleasedAttention):
+        return call.source
     if placement is None or call.query_sequence is None or call.key_sequence is None:
         return call.source
     batch, queries, keys = call.key_sequence.batch, call.query_sequence.size, call.key_sequence.size

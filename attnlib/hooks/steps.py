@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from attnlib.hooks.calls import Call
+from attnlib.hooks.trail import CACHES
 from attnlib.record import GivenAttention, LayerAttention, ProjectedAttention
 from attnlib.record.steps import KeyStore, SteppedAttention
 
@@ -28,12 +29,11 @@ class Steps:
         places = _places([call.name for call in calls])
         for call, place in zip(calls, places, strict=True):
             before = self._last.get(place)
-            _, _, queries, keys = call.source.shape
+            _, _, queries, keys = call.shape
             if before is None or before.kind != "self" or queries >= keys:
                 continue
-            held = before.source.shape
-            grown = keys == held[3] + queries
-            if grown or (keys == held[3] and queries <= held[2] and _cached(call)):
+            grown = keys == before.num_keys + queries
+            if grown or (keys == before.num_keys and queries <= before.num_queries and _cached(call)):
                 return True
         return False
 
@@ -98,5 +98,4 @@ def _places(names: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def _cached(call: Call) -> bool:
-    words = ("past_key_values", "past_key_value", "cache_params", "layer_past")
-    return any(frame.kwargs.get(word) is not None for frame in (call.root, call.frame) for word in words)
+    return any(frame.kwargs.get(word) is not None for frame in (call.root, call.frame) for word in CACHES)

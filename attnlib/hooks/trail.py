@@ -9,10 +9,14 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["Frame", "Trail"]
+__all__ = ["CACHES", "CROSS_INPUTS", "Frame", "Trail"]
 
 
-@dataclass(frozen=True, eq=False)
+CROSS_INPUTS = ("encoder_hidden_states", "key_value_states", "context", "memory")
+CACHES = ("past_key_values", "past_key_value", "cache_params", "layer_past")
+
+
+@dataclass(eq=False)
 class Frame:
     """One running module: its path, itself and what it was called with."""
 
@@ -20,6 +24,11 @@ class Frame:
     module: nn.Module
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+
+    def forget(self) -> None:
+        """Let the hidden states go that the module was called with; what all layers share stays."""
+        self.args = ()
+        self.kwargs = {word: self.kwargs[word] for word in (*CROSS_INPUTS, *CACHES) if word in self.kwargs}
 
 
 class Trail:
@@ -79,9 +88,13 @@ class Trail:
                 return
             frame = self.frames.pop()
             while frame.module is not this:  # modules that were left by an exception the model caught
+                frame.forget()
                 frame = self.frames.pop()
-            if not self.frames and output is not None:
-                self._on_end(frame, output)
+            try:
+                if not self.frames and output is not None:
+                    self._on_end(frame, output)
+            finally:
+                frame.forget()
 
         self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
         self._handles.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))

@@ -109,6 +109,15 @@ class GivenAttention:
             raise NeedsError("this record holds no value vectors: capture the model itself")
         return _per_head(self.value, self.attention.shape[1], heads)
 
+    def only_queries(self, rows: list[int]) -> GivenAttention:
+        """Return a copy that holds some query rows."""
+        return replace(
+            self,
+            attention=self.attention[:, :, rows],
+            gradient=None if self.gradient is None else self.gradient[:, :, rows],
+            output_gradient=None if self.output_gradient is None else self.output_gradient[:, :, rows],
+        )
+
     def only_heads(self, heads: list[int]) -> GivenAttention:
         """Return a copy that holds some heads."""
         return GivenAttention(
@@ -196,6 +205,31 @@ class ProjectedAttention:
             output_gradient=None if gradient is None else gradient[:, heads],
         )
 
+    def only_queries(self, rows: list[int]) -> ProjectedAttention:
+        """Return a copy that holds some query rows; a causal rule becomes a mask of these rows."""
+        mask = self.mask
+        if mask is not None and mask.dim() >= 2 and mask.shape[-2] > 1:
+            mask = mask.index_select(mask.dim() - 2, torch.tensor(rows, device=mask.device))
+        if self.is_causal:
+            columns = torch.arange(self.shape[3], device=self.query.device)
+            earlier = columns[None, :] <= torch.tensor(rows, device=columns.device)[:, None]
+            if mask is None:
+                mask = earlier
+            elif mask.dtype == torch.bool:
+                mask = mask & earlier
+            else:
+                mask = mask.masked_fill(~earlier, -torch.inf)
+        gradient = self.output_gradient
+        return replace(
+            self,
+            query=self.query[:, :, rows],
+            key=_alone(self.key),
+            value=_alone(self.value),
+            mask=mask,
+            is_causal=False,
+            output_gradient=None if gradient is None else gradient[:, :, rows],
+        )
+
     def masked_rows(self) -> int:
         """Count the rows that may attend to nothing."""
         if self.mask is None:
@@ -229,6 +263,12 @@ class ProjectedAttention:
         if blocked is not None:
             allowed = allowed & ~blocked
         return allowed.any(dim=-1, keepdim=True)
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """Return the tensor without the rest of a larger one that it is a view of."""
+    own = tensor.numel() * tensor.element_size()
+    return tensor.clone() if tensor.untyped_storage().nbytes() > own else tensor
 
 
 def _per_head(tensor: Tensor, num_heads: int, heads: Index) -> Tensor:
