@@ -21,13 +21,16 @@ Answer = tuple[list[np.ndarray], float | None]
 _BLOCK = 512
 
 
-def patch_answer(record: AttentionRecord, request: Mapping[str, Any], *, item: int = 0) -> Answer:
+def patch_answer(
+    record: AttentionRecord, request: Mapping[str, Any], *, part: str | None = None, item: int = 0
+) -> Answer:
     """Return the exact map of one patch.
 
     Parameters
     ----------
     record : the record that the viewer shows.
     request : a selection of the viewer: layer, layers, head, heads, query, direction.
+    part : which calls over patches; the first if omitted.
     item : which item of the batch.
 
     Returns
@@ -36,7 +39,7 @@ def patch_answer(record: AttentionRecord, request: Mapping[str, Any], *, item: i
     minima were taken). For "to": how much every patch looks at it, and the same in multiples of the
     even share of each looking patch.
     """
-    found = image_layers(record)
+    found = image_layers(record, part)
     places = [int(request["layer"])] if request["layers"] == "one" else list(range(len(found)))
     row, column = (int(v) for v in request["query"])
     plain = request["layers"] in ("one", "mean") and request["heads"] in ("one", "mean")

@@ -24,6 +24,7 @@ from attnlib.record import AttentionRecord, LayerAttention, Relevance
 from attnlib.regions import Regions
 from attnlib.widgets.outlines import region_parts
 from attnlib.widgets.packing import PRECISION, Blob
+from attnlib.widgets.text_source import token_labels
 
 __all__ = [
     "QueryForm",
@@ -31,11 +32,13 @@ __all__ = [
     "image_layers",
     "merge_heads",
     "named_rows",
+    "picture_parts",
     "put_image_source",
     "readout_row",
 ]
 
 _BLOCK = 512
+_MAX_WORDS = 512
 Row = tuple[str, tuple[int, ...]]
 
 
@@ -85,25 +88,43 @@ def choose_form(layers: int, grid: tuple[int, int], budget_mb: float | int) -> Q
     return QueryForm("u8", 1, 0)
 
 
-def image_layers(record: AttentionRecord) -> list[tuple[LayerAttention, TokenLayout]]:
-    """Return the self-attention calls over patches, each with the layout of its keys.
+def picture_parts(record: AttentionRecord) -> dict[str, list[tuple[LayerAttention, TokenLayout]]]:
+    """Return the calls whose keys are patches, by stream and kind, such as "decoder cross".
+
+    Self-attention comes first, then cross-attention (words that look at patches).
+    """
+    found: dict[str, list[tuple[LayerAttention, TokenLayout]]] = {}
+    for kind in ("self", "cross"):
+        for layer in record.layers:
+            layout = layer.key_layout or (record.layouts.get(layer.stream) if kind == "self" else None)
+            if layer.kind == kind and layout is not None and layout.grid is not None:
+                found.setdefault(f"{layer.stream} {kind}", []).append((layer, layout))
+    return found
+
+
+def image_layers(
+    record: AttentionRecord, part: str | None = None
+) -> list[tuple[LayerAttention, TokenLayout]]:
+    """Return the calls over patches of one part, each with the layout of its keys.
+
+    Parameters
+    ----------
+    record : what was captured.
+    part : a key of :func:`picture_parts`; the first one if omitted.
 
     Raises
     ------
     InputError
         If no call has a patch grid.
     """
-    found = []
-    for layer in record.layers:
-        layout = layer.key_layout or record.layouts.get(layer.stream)
-        if layer.kind == "self" and layout is not None and layout.grid is not None:
-            found.append((layer, layout))
-    if not found:
+    found = picture_parts(record)
+    if not found or (part is not None and part not in found):
         raise InputError(
-            "the viewer found no self-attention over patches in this record; "
-            "use text=... for text, or give the layout with record.with_layout(TokenLayout(...))"
+            "the viewer found no attention over patches in this record"
+            f"{f' called {part!r}' if part else ''}; for text leave the picture out, or give the layout "
+            "with record.with_layout(TokenLayout(...))"
         )
-    return found
+    return found[part] if part is not None else next(iter(found.values()))
 
 
 def named_rows(layout: TokenLayout) -> list[Row]:
@@ -128,11 +149,14 @@ def put_image_source(
     record: AttentionRecord,
     picture: Picture,
     *,
+    part: str | None = None,
     name: str = "attention",
     item: int = 0,
     regions: Regions | None = None,
     relevances: Mapping[str, Relevance] | None = None,
     budget_mb: float | int = 3.0,
+    words_mb: float | int = 6.0,
+    tokens: Sequence[str] | None = None,
     rows: Sequence[Row] | None = None,
 ) -> dict[str, Any]:
     """Pack one item of a record and return the description that the viewer reads.
@@ -142,25 +166,32 @@ def put_image_source(
     blob : where the numbers go.
     record : what was captured.
     picture : the original picture; the viewer draws it whole and lays the grid where the model looked.
+    part : a key of :func:`picture_parts`; the first one if omitted.
     name : what the source is called in the viewer.
     item : which item of the batch.
     regions : named parts of the picture, drawn as outlines with their shares.
     relevances : further maps by name, such as ``{"rollout": explain(record)}``.
     budget_mb : what the patch queries may take, in MB of the page; 0 = hold none (a kernel answers).
+    words_mb : what the rows of words may take, where words look at the picture.
+    tokens : the words themselves, for records that do not know them.
     rows : (label, query tokens) of the rows held for every layer and head; by default
-        :func:`named_rows` of the layout.
+        :func:`named_rows` of the layout, and one for each word of text that looks at the picture.
     """
-    layers = image_layers(record)
-    _, main = layers[-1]
+    layers = image_layers(record, part)
+    last, main = layers[-1]
     grid = main.grid or (1, 1)  # image_layers keeps only layouts with a grid
-    form = choose_form(len(layers), grid, budget_mb)
-    wanted = list(rows) if rows is not None else named_rows(main)
-    seen = _seen(record, layers[-1][0], main, item)
+    cross = last.kind == "cross"
+    form = QueryForm("u8", 1, 0) if cross else choose_form(len(layers), grid, budget_mb)
+    words = _words(record, last, main, item, tokens)
+    wanted = list(rows) if rows is not None else words or named_rows(main)
+    heads = sum(layer.num_heads if layer.heads is None else len(layer.heads) for layer, _ in layers)
+    row_form = _row_form(len(words), heads, len(layers), main.num_patches, words_mb)
+    seen = _seen(record, last, main, item)
     described = []
     for place, (layer, layout) in enumerate(layers):
         held = form.every > 0 and (len(layers) - 1 - place) % form.every == 0 and layout.grid == main.grid
         own = wanted if layout.grid == main.grid else named_rows(layout)[: len(wanted)]
-        described.append(_put_layer(blob, layer, layout, own, item, form if held else None, seen))
+        described.append(_put_layer(blob, layer, layout, own, item, form if held else None, seen, row_form))
     window = _window(record, main, item, picture)
     return {
         "kind": "image",
@@ -171,11 +202,14 @@ def put_image_source(
         "num_seen": int(seen.sum()) if seen is not None else main.num_patches,
         "prefix": list(main.prefix_tokens),
         "rows": [label for label, _ in wanted],
+        "row_precision": PRECISION[row_form[0]],
+        "words": [_word(label) for label, _ in words],
+        "cross": cross,
         "layers": described,
         "pool": form.pool,
         "query_precision": PRECISION[form.dtype],
-        "query_notes": list(form.words(len(layers))),
-        "notes": list(record.provenance.notes),
+        "query_notes": [] if cross else list(form.words(len(layers))),
+        "notes": [*_row_notes(row_form, last, words), *record.provenance.notes],
         "maps": [_put_relevance(blob, k, r, item, main) for k, r in (relevances or {}).items()],
         "regions": [] if regions is None else region_parts(blob, regions, picture, main, window),
     }
@@ -204,6 +238,7 @@ def _put_layer(
     item: int,
     form: QueryForm | None,
     seen: np.ndarray | None,
+    row_form: tuple[str, bool],
 ) -> dict[str, Any]:
     grid = layout.grid
     if grid is None:
@@ -214,13 +249,16 @@ def _put_layer(
     if seen is not None and seen.size == kept.shape[-1]:
         kept = kept * seen
     outside = values.sum(dim=-1) - values[..., patches].sum(dim=-1)
+    dtype, merged = row_form
+    if merged:
+        kept, outside = kept.mean(axis=1, keepdims=True), outside.mean(dim=1, keepdim=True)
     described = {
         "index": layer.index,
         "name": layer.name,
         "stream": layer.stream,
-        "heads": list(layer.heads or range(layer.num_heads)),
+        "heads": ["mean"] if merged else list(layer.heads or range(layer.num_heads)),
         "grid": list(grid),
-        "rows": blob.put(kept),
+        "rows": blob.put(kept, dtype),
         "prefix": blob.put(outside.numpy()),
         "queries": None,
     }
@@ -237,7 +275,11 @@ def _read(
     """Return named rows [row, head, key], head-averaged patch rows [query, key] and their prefix share."""
     patches = layout.patch_slice
     with torch.inference_mode():
-        found = [_mean_row(layer, tokens, item) for _, tokens in rows]
+        if len(rows) > 2 and all(len(tokens) == 1 for _, tokens in rows):  # words: one call for all
+            queries = [tokens[0] for _, tokens in rows]
+            found = list(layer.weights(queries=queries)[item].float().cpu().unbind(dim=1))
+        else:
+            found = [_mean_row(layer, tokens, item) for _, tokens in rows]
         if not whole:
             return torch.stack(found), None, None
         queries, prefix = [], []
@@ -306,9 +348,53 @@ def _prefix_share(relevance: Relevance, item: int) -> float:
     return 1 - float(positive[relevance.layout.patch_slice].sum()) / total if total > 0 else 0.0
 
 
+def _words(
+    record: AttentionRecord,
+    layer: LayerAttention,
+    layout: TokenLayout,
+    item: int,
+    tokens: Sequence[str] | None,
+) -> list[Row]:
+    """Return one row for each word that looks at the picture: all queries of cross-attention, or the
+    text around the image in one sequence; none where there is no text.
+    """
+    labels = token_labels(record, layer, item, "query", tokens)
+    if layer.kind == "cross":
+        places = list(range(len(labels)))
+    elif "image" in layout.spans:
+        patches = range(layout.num_tokens)[layout.patch_slice]
+        places = [i for i in range(layout.num_prefix_tokens, len(labels)) if i not in patches]
+        read = layout.readout_indices[-1] if isinstance(layout.readout, tuple) else -1
+        places.sort(key=lambda i: i != read)  # what the head reads comes first
+    else:
+        return []
+    return [(f"{labels[i]} (token {i})", (i,)) for i in places[:_MAX_WORDS]]
+
+
+def _word(label: str) -> str:
+    return label.rpartition(" (token ")[0]
+
+
+def _row_form(words: int, heads: int, layers: int, patches: int, budget_mb: float | int) -> tuple[str, bool]:
+    """Return how rows are held: the number type, and whether heads are averaged."""
+    for dtype, each, merged in (("f32", 4, False), ("f16", 2, False), ("u8", 1, False)):
+        if words * heads * patches * each * 4 / 3 <= budget_mb * 1e6:
+            return dtype, merged
+    return ("f16" if words * layers * patches * 8 / 3 <= budget_mb * 1e6 else "u8"), True
+
+
+def _row_notes(form: tuple[str, bool], layer: LayerAttention, words: Sequence[Row]) -> list[str]:
+    notes = []
+    if form[1]:
+        notes.append("for words the mean over the heads is held: single heads would be too large")
+    if layer.kind == "cross" and layer.num_queries > len(words) >= _MAX_WORDS:
+        notes.append(f"the first {_MAX_WORDS} of {layer.num_queries} words are held")
+    return notes
+
+
 def _seen(record: AttentionRecord, layer: LayerAttention, main: TokenLayout, item: int) -> np.ndarray | None:
     seen = record.seen.get(layer.stream)
-    if seen is None or seen.shape[-1] != main.num_tokens:
+    if seen is None or layer.kind == "cross" or seen.shape[-1] != main.num_tokens:
         return None
     return seen[item, main.patch_slice].cpu().numpy().astype(np.float32)
 

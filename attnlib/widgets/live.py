@@ -93,9 +93,11 @@ class LiveViewer(anywidget.AnyWidget):
             if viewer is None or not 0 <= source < len(viewer.records):
                 raise AttnlibError("the kernel holds no record for this viewer")
             record, item, part = viewer.records[source]
-            if part is None:
-                return patch_answer(record, request, item=item)
             spec = viewer.document["sources"][source]
+            if spec["kind"] == "image":
+                return patch_answer(record, request, part=part, item=item)
+            if part is None:
+                raise AttnlibError("the kernel does not know which text this is")
             pages = spec["query_pages"], spec["key_pages"]
             return text_answer(record, part, request, *pages, item=item)
 

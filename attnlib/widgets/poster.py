@@ -49,7 +49,7 @@ def selected_relevance(
     item : which item of the batch.
     """
     layer, layout = image_layers(record)[place]
-    label, tokens = named_rows(layout)[row]
+    label, tokens = ("token 0", (0,)) if layer.kind == "cross" else named_rows(layout)[row]
     if query is not None:
         label, tokens = f"patch {tuple(query)}", (layout.token_index(*query),)
     heads = head if isinstance(head, int) else None

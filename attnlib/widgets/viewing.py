@@ -19,7 +19,7 @@ from attnlib.picture import Picture, load_picture
 from attnlib.record import AttentionRecord, Relevance
 from attnlib.regions import Regions
 from attnlib.widgets.fragment import fragment, page
-from attnlib.widgets.image_source import image_layers, put_image_source
+from attnlib.widgets.image_source import image_layers, picture_parts, put_image_source
 from attnlib.widgets.packing import Blob
 from attnlib.widgets.palettes import viewer_palettes
 from attnlib.widgets.poster import picture_poster, text_poster
@@ -134,8 +134,9 @@ def viewer(
 ) -> Viewer:
     """Pack a record for the viewer.
 
-    With a picture, the self-attention over its patches is shown; without one, the attention between
-    tokens of text (self and cross, one source each).
+    With a picture, the attention over its patches is shown: between patches, from words to patches
+    (cross-attention, or text and image in one sequence: choose a word, see where it looks), and between
+    the words, one source each. Without one, only the attention between tokens of text (self and cross).
 
     Parameters
     ----------
@@ -186,36 +187,37 @@ def viewer(
         raise InputError("viewer got no record")
     blob, sources, origins = Blob(), [], []
     shown = None if picture is None else load_picture(picture)
-    for place, (name, one) in enumerate(records.items()):
-        if shown is not None:
+    for name, one, part in _source_order(records, shown is not None):
+        if shown is not None and part in picture_parts(one):
+            several = len(picture_parts(one)) + len(text_parts(one)) > 1
             spec = put_image_source(
                 blob,
                 one,
                 shown,
-                name=name or "attention",
+                part=part,
+                name=": ".join(filter(None, (name, part if several else ""))) or "attention",
                 item=item,
                 regions=regions,
-                relevances=relevances if place == 0 else None,
+                relevances=None if sources else relevances,
                 budget_mb=3.0 if budget_mb is None else budget_mb,
+                tokens=tokens,
             )
             spec["picture"] = sources[0]["picture"] if sources else _put_picture(blob, shown)
             sources.append(spec)
-            origins.append((one, item, None))
-            continue
-        for part in text_parts(one):
+        else:
             spec = put_text_source(
                 blob,
                 one,
                 part,
                 name=f"{name}: {part}" if name else part,
                 item=item,
-                layer=layer,
+                layer=layer if -len(text_parts(one)[part]) <= layer < len(text_parts(one)[part]) else -1,
                 tokens=tokens,
                 page_size=page_size,
                 budget_mb=16.0 if budget_mb is None else budget_mb,
             )
             sources.append(spec)
-            origins.append((one, item, part))
+        origins.append((one, item, part))
     if not sources:
         raise InputError("this record holds attention over patches only: give its picture to the viewer")
     palettes = viewer_palettes()
@@ -242,6 +244,19 @@ def viewer(
     poster, words = _poster(first_record, shown, sources[0], state["a"], item, title, tokens)
     _guard(blob.size, max_mb)
     return Viewer(title, document, blob.tobytes(), state, poster, words, origins)
+
+
+def _source_order(
+    records: Mapping[str, AttentionRecord], picture: bool
+) -> list[tuple[str, AttentionRecord, str]]:
+    """Return (name, record, part) of every source: the first of each record, then the further ones."""
+    rows = []
+    for name, record in records.items():
+        parts = [*picture_parts(record), *text_parts(record)] if picture else [*text_parts(record)]
+        rows += [(picture and place > 0, name, record, part) for place, part in enumerate(parts)]
+        if picture:
+            image_layers(record)  # a picture was given: say so where there is nothing to show over it
+    return [(name, record, part) for _, name, record, part in sorted(rows, key=lambda row: row[0])]
 
 
 def selection(sources: list[dict[str, Any]], wanted: Mapping[str, Any]) -> dict[str, Any]:

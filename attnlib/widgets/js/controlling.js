@@ -29,7 +29,7 @@ function buildControls(viewer) {
     (value) => viewer.choose({ head: value, heads: "one" }));
   const row = choice("row", [[0, ""]], 0, (value) => {
     if (value === "patch") return;
-    viewer.choose({ row: Number(value), query: null });
+    viewer.choose({ row: Number(value), query: source().spec.cross ? now().query : null });
   });
   const direction = choice("direction", [["from", "where the query looks"], ["to", "who looks at it"]],
     now().direction, (value) => viewer.choose({ direction: value }));
@@ -100,11 +100,11 @@ function buildControls(viewer) {
     row.element.hidden = text || !attention;
     if (!text) {
       row.fill([...spec.rows.map((words_, n) => [n, words_]),
-        ...(selection.query ? [["patch", `patch (${selection.query.join(", ")})`]] : [])]);
-      row.set(selection.query ? "patch" : selection.row);
+        ...(selection.query && !spec.cross ? [["patch", `patch (${selection.query.join(", ")})`]] : [])]);
+      row.set(selection.query && !spec.cross ? "patch" : selection.row);
     }
     direction.set(selection.direction);
-    direction.element.hidden = !text && !selection.query;
+    direction.element.hidden = !text && (!selection.query || spec.cross);
     view.set(selection.view);
     words.set(selection.words);
     words.element.hidden = !(spec.query_words || spec.key_words);

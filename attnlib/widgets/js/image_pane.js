@@ -1,7 +1,7 @@
 // ImagePane: one picture with one map over it; chooses patches, zooms, tells values. Draws what it is given.
 
 class ImagePane {
-  /** `events`: onQuery(query), onHover(words), onZoom(zoom). */
+  /** `events`: onQuery(query), onRow(row), onZoom(zoom). */
   constructor(name, events) {
     this.name = name;
     this.events = events;
@@ -10,7 +10,13 @@ class ImagePane {
     this.caption = make("p", { className: "av-caption" });
     this.value = make("p", { className: "av-value" });
     this.message = make("p", { className: "av-message", hidden: true }, { role: "status" });
-    this.element = make("figure", { className: "av-pane" }, {},
+    this.strip = make("div", { className: "av-tokens", hidden: true }, { role: "group", "aria-label": "words" });
+    this.strip.addEventListener("click", (event) => {
+      const token = event.target.closest(".av-token");
+      if (token) this.events.onRow(Number(token.dataset.at));
+    });
+    this.strip.addEventListener("keydown", (event) => this.walk(event));
+    this.element = make("figure", { className: "av-pane" }, {}, this.strip,
       make("div", { className: "av-frame" }, {}, this.canvas, this.message), this.caption, this.value);
     this.small = document.createElement("canvas");
     this.cursor = null;
@@ -86,6 +92,38 @@ class ImagePane {
     this.words = `${this.name ? `${this.name}: ` : ""}${canvas.getAttribute("aria-label")}`;
     if (this.told) this.value.textContent = this.tell(this.told); // the map under a resting pointer has changed
     this.caption.textContent = map.missing ? "" : `${this.name ? `${this.name}: ` : ""}${map.label}`;
+    this.strip.hidden = map.difference || !this.source.spec.words?.length;
+    if (!this.strip.hidden) this.drawWords(look);
+  }
+
+  /** The words that look at the picture: the chosen one is pressed; a chosen patch colours its lookers. */
+  drawWords(look) {
+    const { strip, selection, source } = this;
+    const { words, cross } = source.spec;
+    fillTokens(strip, words);
+    const { query } = selection;
+    const lookers = cross && query && selection.map === 0 ? source.lookers(selection) : null;
+    paintTokens([...strip.children], lookers?.lift ?? new Float32Array(words.length), look);
+    [...strip.children].forEach((token, i) => {
+      const here = i === selection.row && selection.map === 0 && (cross || !query);
+      token.setAttribute("aria-pressed", String(here));
+      token.tabIndex = i === selection.row ? 0 : -1;
+      token.title = lookers ? `${short(lookers.raw[i])}, ${short(lookers.lift[i])} times the even share` : "";
+    });
+    if (!lookers) return;
+    const best = [...lookers.lift.keys()].sort((a, b) => lookers.lift[b] - lookers.lift[a]).slice(0, 3);
+    this.caption.textContent += `. Patch (${query.join(", ")}) is looked at most by ${best.map((i) =>
+      `"${words[i]}" (${short(lookers.lift[i])}x)`).join(", ")}.`;
+  }
+
+  walk(event) {
+    const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1, Home: -1e6, End: 1e6 }[event.key];
+    if (!step) return;
+    const last = this.strip.children.length - 1;
+    this.events.onRow(Math.max(0, Math.min(last, this.selection.row + step)));
+    this.strip.children[this.selection.row]?.focus();
+    event.preventDefault();
+    event.stopPropagation();
   }
 
   overlay(pen, map, look, difference) {

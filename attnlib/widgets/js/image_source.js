@@ -46,7 +46,7 @@ class ImageSource {
     if (sizes.size > 1) {
       return this.absent(`layers have different grids (${[...sizes].join(", ")}): choose one layer`);
     }
-    return selection.query ? this.fromPatch(selection, places) : this.fromRow(selection, places);
+    return selection.query && !this.spec.cross ? this.fromPatch(selection, places) : this.fromRow(selection, places);
   }
 
   fromRow(selection, places) {
@@ -61,12 +61,23 @@ class ImageSource {
       return foldRows(held, columns, selection.heads === "one" ? "mean" : selection.heads);
     });
     const values = foldArrays(perLayer, selection.layers === "one" ? "mean" : selection.layers);
+    const blind = this.spec.words?.length && !values.some((value) => value > 0);
     return this.finish(values, {
+      notes: blind ? ["this word looks at no patch (it stands before the picture, or looks elsewhere)"] : [],
       grid: this.layers[places[0]].grid,
       prefix: folded(selection) ? null : mean(prefixParts),
-      precision: "exact",
-      label: `${this.where(selection)}, row: ${this.spec.rows[row]}`,
+      precision: this.spec.row_precision ?? "exact",
+      label: `${this.where(selection)}, ${this.spec.words?.length ? "where the word looks" : "row"}: ${
+        this.spec.rows[row]}`,
     });
+  }
+
+  /** How much every word looks at one patch: weights, and multiples of the even share. */
+  lookers(selection) {
+    const places = selection.layers === "one" ? [selection.layer] : this.layers.map((_, i) => i);
+    const at = selection.query[0] * this.grid[1] + selection.query[1];
+    const maps = this.spec.words.map((_, row) => this.fromRow({ ...selection, row }, places));
+    return { raw: maps.map((map) => map.values[at]), lift: Float32Array.from(maps, (map) => map.lift[at]) };
   }
 
   fromPatch(selection, places) {

@@ -81,43 +81,17 @@ class TextPane {
   drawText() {
     const { spec } = this.source;
     const one = spec.same && this.selection.pageQ === this.selection.pageK;
-    this.fill(this.tokens, one ? this.coloured() : this.chosenTokens());
+    fillTokens(this.tokens, one ? this.coloured() : this.chosenTokens());
     this.keys.hidden = one;
-    if (!one) this.fill(this.keys, this.coloured());
+    if (!one) fillTokens(this.keys, this.coloured());
     const coloured = one ? this.tokens : this.keys;
-    const dark = this.element.closest(".attnlib-viewer")?.dataset.theme === "dark";
-    const paper = dark ? [17, 17, 17] : [255, 255, 255];
-    const palette = this.look.colours;
-    const swatch = new ImageData(this.line.lift.length, 1);
-    paintLift(swatch, this.line.lift, palette, this.look);
-    const { alpha } = this.look;
-    [...coloured.children].forEach((token, i) => {
-      const p = swatch.data.subarray(i * 4, i * 4 + 4);
-      const strength = p[3] ? alpha : 0;
-      const mixed = paper.map((v, c) => Math.round(p[c] * strength + v * (1 - strength)));
-      const light = (0.2126 * linear(mixed[0]) + 0.7152 * linear(mixed[1]) + 0.0722 * linear(mixed[2]));
-      token.style.backgroundColor = `rgb(${mixed.join(",")})`;
-      token.style.color = light > 0.179 ? "#000" : "#fff";
-      const band = palette.kind === "bands" ? bandOf(this.line.lift[i], this.look.cuts, this.look.red) : 0;
-      token.dataset.band = this.look.pattern && band > 0 ? band : "";
-    });
+    paintTokens([...coloured.children], this.line.lift, this.look);
     if (!one) for (const token of this.tokens.children) token.style.backgroundColor = "";
     const at = this.selection.query;
     [...this.tokens.children].forEach((token, i) => {
       token.setAttribute("aria-pressed", String(i === at));
       token.tabIndex = i === (at ?? 0) ? 0 : -1;
     });
-  }
-
-  fill(host, tokens) {
-    const text = tokens.join("\u0000");
-    if (host.text === text) return;
-    host.text = text;
-    host.replaceChildren(...tokens.map((token, i) => {
-      const element = make("button", { type: "button", className: "av-token", textContent: token });
-      element.dataset.at = i;
-      return element;
-    }));
   }
 
   clickToken(event) {
@@ -324,6 +298,37 @@ class TextPane {
     event.preventDefault();
     event.stopPropagation();
   }
+}
+
+/** Fill a place with tokens as buttons, unless they stand there already. */
+function fillTokens(host, tokens) {
+  const text = tokens.join("\u0000");
+  if (host.text === text) return;
+  host.text = text;
+  host.replaceChildren(...tokens.map((token, i) => {
+    const element = make("button", { type: "button", className: "av-token", textContent: token });
+    element.dataset.at = i;
+    return element;
+  }));
+}
+
+/** Colour tokens by their lift, with ink that can be read on it and the band's number where wanted. */
+function paintTokens(tokens, lift, look) {
+  const dark = tokens[0]?.closest(".attnlib-viewer")?.dataset.theme === "dark";
+  const paper = dark ? [17, 17, 17] : [255, 255, 255];
+  const palette = look.colours;
+  const swatch = new ImageData(Math.max(1, lift.length), 1);
+  paintLift(swatch, lift, palette, look);
+  tokens.forEach((token, i) => {
+    const p = swatch.data.subarray(i * 4, i * 4 + 4);
+    const strength = p[3] && lift[i] > 0 ? look.alpha : 0;
+    const mixed = paper.map((v, c) => Math.round(p[c] * strength + v * (1 - strength)));
+    const light = (0.2126 * linear(mixed[0]) + 0.7152 * linear(mixed[1]) + 0.0722 * linear(mixed[2]));
+    token.style.backgroundColor = `rgb(${mixed.join(",")})`;
+    token.style.color = light > 0.179 ? "#000" : "#fff";
+    const band = palette.kind === "bands" ? bandOf(lift[i], look.cuts, look.red) : 0;
+    token.dataset.band = look.pattern && band > 0 ? band : "";
+  });
 }
 
 /** The value of the n-th strongest entry (about), without sorting everything. */

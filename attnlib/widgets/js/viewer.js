@@ -166,6 +166,11 @@ class Viewer {
     this.box = make("div", { className: "attnlib-viewer" }, { role: "region", "aria-label": this.page.title });
     this.imagePanes = ["A", "B", "A minus B"].map((name) => new ImagePane(name, {
       onQuery: (query) => this.choose({ query, map: 0 }, this.side(name)),
+      onRow: (row) => {
+        const side = this.side(name);
+        const { source, query } = this.state[side];
+        this.choose({ row, map: 0, query: this.sources[source].spec.cross ? query : null }, side);
+      },
       onZoom: (zoom) => { this.zoom = zoom; this.draw(); },
     }));
     this.textPanes = ["A", "B"].map((name) => new TextPane(name, {
