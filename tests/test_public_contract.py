@@ -76,6 +76,15 @@ def test_a_picture_goes_from_model_to_bands(model, pixels):
     assert set(bands.labels.unique().tolist()) <= {0, 1, 2, 3}
 
 
+def test_a_target_function_that_returns_more_than_one_score_per_item_is_refused(model, pixels):
+    from attnlib import capture
+    from attnlib.errors import InputError
+
+    with pytest.raises(InputError, match=r"\[2, 11\].*one score per item"):
+        capture(model, {"pixel_values": pixels}, target=lambda output: output.logits)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
 def test_capturing_is_filled_by_the_forward_passes_inside_the_block(model, pixels):
     from attnlib import capturing, explain
 

@@ -30,7 +30,8 @@ def target_score(
     Raises
     ------
     InputError
-        If the output has no logits, or the target does not fit them.
+        If the output has no logits, the target does not fit them, or a function returns more than one
+        score per item.
     """
     if callable(target):
         score = target(output)
@@ -38,6 +39,11 @@ def target_score(
             return score
         if not isinstance(score, Tensor):
             raise InputError(f"the target function must return a tensor, got {type(score).__name__}")
+        if score.dim() > 1:
+            raise InputError(
+                f"the target function returned a tensor of shape {list(score.shape)}; one score per item is "
+                "needed, [batch]: choose a column or take a mean over all but the first axis"
+            )
         return score
     logits = _logits(output)
     batch = logits.shape[0]
