@@ -85,7 +85,9 @@ def capturing(
                 yield record
         finally:
             session.stop()
-    builder.finish(check_nothing_missed(session, record.layers))
+    missed = check_nothing_missed(session, record.layers)
+    record.gaps = missed.gaps
+    builder.finish(missed.notes)
 
 
 @contextmanager

@@ -1,55 +1,170 @@
-"""Refuse a record in which something is missing, or is no attention over tokens."""
+"""Refuse a record in which something is missing; name what passes between tokens without weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from attnlib.errors import CaptureError
+from attnlib.hooks.beside import BESIDE
+from attnlib.hooks.mixing import PRODUCT, SAMPLING, SCAN, SLIDING
 from attnlib.hooks.session import Session
 from attnlib.record import LayerAttention
+from attnlib.record.gaps import Gap
 
 __all__ = ["check_nothing_missed"]
 
 _ATTENTION = ("attn", "attention")
 _NOT_ATTENTION = ("norm", "mlp", "ffn", "feed", "drop", "gate", "mask", "pos")
+_NO_SOFTMAX = (
+    "ran neither scaled_dot_product_attention nor a softmax whose result is multiplied with values, as "
+    "linear attention or a kernel of its own: it has no weights over tokens"
+)
 
 
-def check_nothing_missed(session: Session, layers: Sequence[LayerAttention]) -> list[str]:
-    """Refuse if a module looks like attention but was never seen computing it.
+@dataclass(frozen=True)
+class Missed:
+    """What has no weights in a record: modules between or beside the layers that have them."""
 
-    Returns
-    -------
-    Sentences about modules that attend over channels between the layers that attend over tokens.
+    notes: tuple[str, ...]
+    gaps: tuple[Gap, ...]
+
+
+def check_nothing_missed(session: Session, layers: Sequence[LayerAttention]) -> Missed:
+    """Refuse if attention was expected and not seen; name what mixes tokens without attention weights.
+
+    A module that looks like attention and was never seen computing it is an error if other modules of its
+    class were seen, or if it ran a softmax over a product of token states. Other modules that pass
+    information between tokens (state space layers, linear attention, sampled attention, convolutions
+    along a text) are named: each is a gap for methods that go through all layers.
 
     Raises
     ------
     CaptureError
         Naming the modules.
     """
+    visited = session.trail.visited
     if session.approximate:
         name = session.approximate[0]
         raise CaptureError(
-            f"{name} ({type(session.trail.visited[name]).__name__}) approximates attention by a product of "
+            f"{name} ({type(visited[name]).__name__}) approximates attention by a product of "
             "several softmax matrices: weights of each query over all keys do not exist in it"
         )
     between = any(one.kind == "self" and one.num_queries == one.num_keys for one in layers)
     known = {*session.channelwise} if between else set()
-    missed = [name for name in _unseen(session.trail.visited, session.seen) if name not in known]
+    missed = [name for name in _unseen(visited, session.seen) if name not in known]
     if not session.seen:
-        why = _why(session.trail.visited, missed, session.channelwise)
+        why = _why(visited, missed, session.channelwise)
         raise CaptureError(f"the forward pass ran no attention that attnlib can see: {why}")
-    if missed:
+    expected = [name for name in missed if _expected(name, session)]
+    if expected:
         raise CaptureError(
-            f"{len(missed)} modules look like attention but have no weights over tokens that attnlib can "
-            f"see (first: {missed[0]}, a {type(session.trail.visited[missed[0]]).__name__}); a map of the "
+            f"{len(expected)} modules look like attention but have no weights over tokens that attnlib can "
+            f"see (first: {expected[0]}, a {type(visited[expected[0]]).__name__}); a map of the "
             f"other {len(session.seen)} would be wrong"
         )
-    return [
+    gaps = [*_gaps(session, layers, missed)]
+    notes = [
         f"{name} attends over channels, not over tokens: it has no token-by-token weights and is left out"
         for name in dict.fromkeys(session.channelwise)
     ]
+    return Missed((*notes, *_sentences(gaps)), tuple(gaps))
+
+
+def _sentences(gaps: Sequence[Gap]) -> Iterator[str]:
+    for reason in dict.fromkeys(one.reason for one in gaps):
+        own = [one for one in gaps if one.reason == reason]
+        more = f" and {len(own) - 1} more like it" if len(own) > 1 else ""
+        yield f"{own[0]}{more}: methods that go through all layers cannot be used across it"
+
+
+def _expected(name: str, session: Session) -> bool:
+    """Tell whether weights over tokens must have been there: their like was seen, or their making was."""
+    visited = session.trail.visited
+    around = {parent for one in session.seen for parent in _above(one)}
+    kinds = {type(visited[one]) for one in around if one in visited}
+    if type(visited[name]) in kinds:
+        return True
+    inside = [one for one in session.mixing.seen if one == name or one.startswith(name + ".")]
+    multiplied = any(PRODUCT in session.mixing.seen[one] for one in inside)
+    softmaxed = any(
+        where == name or where.startswith(name + ".") for where in session.probabilities.open.values()
+    )
+    return multiplied and softmaxed
+
+
+def _above(name: str) -> Iterator[str]:
+    """Yield a path and those above it, as far as they are called attention."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+        if not any(word in name.rpartition(".")[2].lower() for word in _ATTENTION):
+            return
+
+
+def _gaps(session: Session, layers: Sequence[LayerAttention], missed: Sequence[str]) -> Iterator[Gap]:
+    visited, seen = session.trail.visited, session.seen
+    found: dict[str, str] = {name: _reason(name, session) for name in missed}
+    done: set[str] = set()
+    for layer in layers:
+        if BESIDE in layer.notes and layer.name not in done:
+            done.add(layer.name)
+            what = (
+                "makes several attention calls side by side, which cannot be multiplied one after the other"
+            )
+            yield Gap(layer.name, type(visited[layer.name]).__name__, what, layer.stream, float(layer.index))
+    for where, what in session.mixing.seen.items():
+        if not any(where == one or where.startswith(one + ".") for one in (*seen, *missed)):
+            words = [one for one in what if one in (PRODUCT, SCAN, SLIDING)]
+            if words:
+                found[where] = _reason_of(words)
+    for name, reason in found.items():
+        strong = name in missed or reason != _reason_of([SLIDING])
+        place = _place(name, session, layers, strong=strong)
+        if place is None or place[0] in done or (place[1] == "" and name not in missed):
+            continue
+        done.add(place[0])
+        yield Gap(place[0], type(visited[place[0]]).__name__, reason, *place[1:])
+
+
+def _reason(name: str, session: Session) -> str:
+    """Say by what a module that looks like attention mixes tokens."""
+    inside = [one for one in session.mixing.seen if one == name or one.startswith(name + ".")]
+    words = dict.fromkeys(word for one in inside for word in session.mixing.seen[one])
+    if SAMPLING in words:
+        return f"{SAMPLING}: its weights are over these points, not over tokens"
+    return _reason_of([*words]) if words else _NO_SOFTMAX
+
+
+def _reason_of(words: Sequence[str]) -> str:
+    return f"{' and '.join(words)}, and has no weights over tokens"
+
+
+def _place(
+    name: str, session: Session, layers: Sequence[LayerAttention], *, strong: bool
+) -> tuple[str, str, float] | None:
+    """Return which module of a stack a gap is, and where it stands among the calls of its stream."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        path, parent = ".".join(parts[:end]), ".".join(parts[: end - 1])
+        holder = session.model.get_submodule(parent)
+        if not isinstance(holder, nn.ModuleList | nn.Sequential):
+            continue
+        beside = [one for one in layers if one.name.startswith(f"{parent}." if parent else "")]
+        if any(one.name == path or one.name.startswith(path + ".") for one in beside):
+            own = [one for one in beside if one.name == path or one.name.startswith(path + ".")]
+            return (name, own[0].stream, float(own[0].index)) if strong else None
+        if beside:
+            order = [key for key, _ in holder.named_children()]
+            rank = order.index(parts[end - 1])
+            later = [x for x in beside if order.index(x.name[len(parent) :].strip(".").split(".")[0]) > rank]
+            stream = beside[0].stream
+            after = [one.index for one in later if one.stream == stream]
+            last = max(one.index for one in beside if one.stream == stream)
+            return (path, stream, min(after) - 0.5 if after else last + 0.5)
+    return (name, "", 0.0) if strong else None
 
 
 def _why(visited: dict[str, nn.Module], missed: Sequence[str], channelwise: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from attnlib.hooks.eager import PRODUCTS, find_product, read_product
 from attnlib.hooks.fused import FusedArguments, read_fused
 from attnlib.hooks.gradients import GradientKeeper
 from attnlib.hooks.limits import Limits
+from attnlib.hooks.mixing import MIXING, Mixing
 from attnlib.hooks.origin_rules import follow
 from attnlib.hooks.origins import Origins
 from attnlib.hooks.probabilities import SOFTMAXES, Probabilities
@@ -83,6 +84,7 @@ class Session(TorchFunctionMode):
         self.keeper = GradientKeeper() if gradients else None
         self.origins = Origins()
         self.probabilities = Probabilities()
+        self.mixing = Mixing()
         self.calls: list[Call] = []
         self.channelwise: list[str] = []
         self.approximate: list[str] = []
@@ -122,6 +124,10 @@ class Session(TorchFunctionMode):
             if product is not None:
                 output = self._product(product, output)
                 self._results[output] = self.trail.frames[-1]
+            else:
+                self.mixing.look(name, args, kwargs, self.origins, self.trail.frames[-1].name)
+        elif name in MIXING:
+            self.mixing.look(name, args, kwargs, self.origins, self.trail.frames[-1].name)
         with torch.no_grad():
             self.probabilities.follow(name, func, args, kwargs, output)
             # an origin that cannot be followed is an origin that is not known

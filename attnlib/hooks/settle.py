@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attnlib.errors import CaptureError
+from attnlib.hooks.beside import BESIDE, beside_each_other
 from attnlib.hooks.calls import Call
 from attnlib.hooks.origins import TokenSequence
 from attnlib.hooks.placement import Placement
@@ -191,6 +192,11 @@ def _grouped(calls: Sequence[Call]) -> list[Sequence[Call]]:
         by_frame.setdefault(id(call.frame), []).append(call)
     result: list[Sequence[Call]] = []
     for group in by_frame.values():
+        if len(group) > 1 and beside_each_other(group):
+            for call in group:
+                call.notes = tuple(dict.fromkeys((*call.notes, BESIDE)))
+            result.extend([call] for call in group)
+            continue
         partial = len(group) > 1 and any(not c.complete or c.placement is not None for c in group)
         if partial:
             result.append(group)

@@ -90,6 +90,11 @@ class Request:
         ----------
         start_layer : leave out the layers below this one; negative counts from the end.
         default : layers to use when the caller named none; None = all.
+
+        Raises
+        ------
+        NeedsError
+            If something between these layers passes information between tokens without weights.
         """
         _ = self.stream
         wanted = self.layers if self.layers is not None else default
@@ -105,7 +110,24 @@ class Request:
                 raise InputError(
                     f"{self.method}: start_layer={start_layer} leaves none of the layers {wanted}"
                 )
+        if default is None:
+            self._refuse_gaps(chosen, from_below=self.layers is None and not start_layer)
         return chosen
+
+    def _refuse_gaps(self, chosen: Sequence[LayerAttention], *, from_below: bool) -> None:
+        """Refuse to go through layers between which tokens mix without weights."""
+        low = -1.0 if from_below else float(min(layer.index for layer in chosen))
+        high = max(layer.index for layer in chosen) + (1 if self.layers is None else 0)
+        across = [
+            gap for gap in self.record.gaps if gap.stream in ("", self.stream) and low <= gap.place <= high
+        ]
+        if across:
+            more = f" (and {len(across) - 1} more like it)" if len(across) > 1 else ""
+            raise NeedsError(
+                f"the method {self.method!r} goes through all layers, but {across[0]}{more}: what passes "
+                "there would be left out. The method 'raw' shows single attention layers; layers=[...] takes "
+                "those between two such places"
+            )
 
     @cached_property
     def layout(self) -> TokenLayout:

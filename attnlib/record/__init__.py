@@ -1,6 +1,7 @@
 """What a forward pass left behind (AttentionRecord) and what a method made of it (Relevance)."""
 
 from attnlib.record.attention import AttentionRecord as AttentionRecord
+from attnlib.record.gaps import Gap as Gap
 from attnlib.record.layer import LayerAttention as LayerAttention
 from attnlib.record.placed import JoinedAttention as JoinedAttention
 from attnlib.record.placed import PlacedAttention as PlacedAttention
@@ -14,6 +15,7 @@ from attnlib.record.streams import GivenCall as GivenCall
 __all__ = [
     "AttentionRecord",
     "AttentionSource",
+    "Gap",
     "GivenAttention",
     "GivenCall",
     "JoinedAttention",

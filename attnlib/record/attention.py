@@ -11,6 +11,7 @@ from torch import Tensor
 from attnlib.errors import InputError, LayoutError, NeedsError
 from attnlib.layout import TokenLayout
 from attnlib.picture import View
+from attnlib.record.gaps import Gap
 from attnlib.record.layer import LayerAttention
 from attnlib.record.placed import JoinedAttention
 from attnlib.record.provenance import Provenance
@@ -40,6 +41,8 @@ class AttentionRecord:
     readout_assumed : streams of which it could not be followed what the head reads.
     on_differentiate, on_rerun : what acts on the model; put here by the capture.
     layer_scores : the gradients of each layer are those of that layer's own score, not of a final one.
+    gaps : modules that pass information between tokens without weights over them, such as the state space
+        layers of a hybrid: methods that go through all layers refuse to cross them.
     """
 
     layers: tuple[LayerAttention, ...] = ()
@@ -53,6 +56,7 @@ class AttentionRecord:
     on_differentiate: Callable[[AttentionRecord, Any], None] | None = None
     on_rerun: Callable[..., Any] | None = None
     layer_scores: bool = False
+    gaps: tuple[Gap, ...] = ()
 
     @classmethod
     def from_weights(
