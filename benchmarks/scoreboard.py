@@ -1,16 +1,20 @@
-"""Measure every method on every trained model: ``python benchmarks/scoreboard.py``.
+"""Measure every method on every trained model: ``python benchmarks/scoreboard.py --package``.
 
 Writes the table (scoreboard.md), the figure (scoreboard.png) and the numbers that the package ships
-(attnlib/evaluate/scoreboard.json). At most half an hour on two cores; finished rows are kept in
-``--cache``, so that a run can be continued.
+(attnlib/evaluate/scoreboard.json). Two processes with one thread each; at most half an hour on two
+cores. Finished rows are kept in ``--cache``, so that a run can be continued.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,14 +22,22 @@ from typing import Any
 import torch
 
 from attnlib import capture, explain, load_model
-from attnlib.evaluate import artifact_patches, spike_share, token_norms
+from attnlib.evaluate import artifact_patches, measure_model, spike_share, token_norms
 from attnlib.evaluate.measures import MEASURES
-from attnlib.evaluate.scoreboard import Scoreboard, measure_model
+from attnlib.evaluate.scoreboard import Scoreboard, noise_name
 from attnlib.methods import METHODS
 from attnlib.picture import samples
 
 ROOT = Path(__file__).resolve().parents[1]
-MODELS = ("scenes-vit", "scenes-mean", "scenes-registers", "scenes-pair", "scenes-shortcut")
+MODELS = (
+    "scenes-vit",
+    "scenes-mean",
+    "scenes-registers",
+    "scenes-pair",
+    "scenes-captioner",
+    "scenes-shortcut",
+)
+TWINS = {"scenes-vit": "scenes-permuted"}
 BASELINES = ("uniform", "random", "centre", "edges")
 COLUMNS = (
     "mass_inside",
@@ -39,10 +51,13 @@ COLUMNS = (
     "positive_perturbation",
     "negative_perturbation",
     "weights_matter",
+    "label_randomisation",
     "label_matters",
     "stability",
     "sensitivity",
+    "head_agreement",
     "hot_background",
+    "artifact_share",
 )
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "rollout from 1": {"method": "rollout", "start_layer": 1},
@@ -50,6 +65,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "generic_relevance from 1": {"method": "generic_relevance", "start_layer": 1},
     "generic_relevance from 2": {"method": "generic_relevance", "start_layer": 2},
 }
+SLOW: Mapping[str, int] = {"flow": 12, "integrated_gradients": 24, "decompx": 24}
+"""Rows that take from 0.1 to 1 s a picture, and their scenes for grid and checks."""
 
 
 def rows() -> dict[str, dict[str, Any]]:
@@ -58,31 +75,97 @@ def rows() -> dict[str, dict[str, Any]]:
     return {**plain, **{name: dict(options) for name, options in VARIANTS.items()}}
 
 
+@dataclass(frozen=True)
+class Job:
+    """Some rows of one model, measured by one process."""
+
+    model: str
+    rows: dict[str, dict[str, Any]]
+    first: bool
+    count: int
+    checks: int
+    seed: int
+    cache: Path | None
+
+    def run(self) -> Scoreboard:
+        """Measure the rows; the first job of a model also measures the baselines."""
+        torch.set_num_threads(1)
+        twin = TWINS.get(self.model)
+        return measure_model(
+            load_model(self.model),
+            self.rows,
+            count=self.count,
+            checks=self.checks,
+            slow=SLOW,
+            seed=self.seed,
+            shortcut=self.model == "scenes-shortcut",
+            twin=None if twin is None else load_model(twin),
+            baselines=self.first,
+            cache=self.cache,
+            progress=lambda line: print(line, flush=True),
+        )
+
+
+def jobs(options: argparse.Namespace) -> list[Job]:
+    """Return the jobs, the longest first."""
+    every = rows()
+    slowest = ["flow", "integrated_gradients"]
+    parts = [([name], False) for name in slowest] + [([n for n in every if n not in slowest], True)]
+    return [
+        Job(
+            model,
+            {name: every[name] for name in names},
+            first,
+            options.count,
+            options.checks,
+            options.seed,
+            options.cache,
+        )
+        for names, first in parts
+        for model in options.models
+    ]
+
+
 def measure(options: argparse.Namespace) -> Scoreboard:
-    """Run all models and put their boards together."""
+    """Run all jobs and put their boards together."""
     values: dict = {}
     seconds: dict = {}
     refusals: dict = {}
+    outlying: dict = {}
     about: dict = {}
-    for name in options.models:
-        board = measure_model(
-            load_model(name),
-            rows(),
-            count=options.count,
-            checks=options.checks,
-            seed=options.seed,
-            shortcut=name == "scenes-shortcut",
-            seconds_per_method=options.seconds,
-            cache=options.cache,
-            progress=lambda line: print(line, flush=True),
-        )
-        values |= board.values
-        seconds |= board.seconds
-        refusals |= board.refusals
-        about = dict(board.about)
-    about |= {"models": list(options.models), "torch": torch.__version__}
+    start = time.time()
+    with ProcessPoolExecutor(options.workers) as pool:
+        running = {pool.submit(job.run): job for job in jobs(options)}
+        for done in as_completed(running):
+            job, board = running[done], done.result()
+            print(f"[{time.time() - start:.0f} s] {job.model}: {len(job.rows)} rows done", flush=True)
+            values |= board.values
+            seconds |= board.seconds
+            refusals |= board.refusals
+            outlying |= board.about["outlying_patches"]
+            about = dict(board.about)
+    order = {model: i for i, model in enumerate(options.models)}
+    values = dict(sorted(values.items(), key=lambda item: order[item[0][0]]))
+    about |= {
+        "models": list(options.models),
+        "outlying_patches": {model: outlying[model] for model in options.models},
+        "fewer_scenes": dict(SLOW),
+        "torch": torch.__version__,
+        "machine": machine(options.workers),
+    }
     del about["shortcut"]
     return Scoreboard(values, seconds, refusals, about)
+
+
+def machine(workers: int) -> str:
+    """Return processor, cores and load, for whoever compares times."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":", 1)[1] for line in info.read_text().splitlines() if "model name" in line]
+        name = names[0].strip() if names else name
+    cores, load = os.cpu_count(), os.getloadavg()[0]
+    return f"{name}, {cores} cores, {workers} processes of one thread each, load at the end {load:.1f}"
 
 
 def markdown(board: Scoreboard, command: str, spent: str, choice: str) -> str:
@@ -90,7 +173,8 @@ def markdown(board: Scoreboard, command: str, spent: str, choice: str) -> str:
     lines = [
         "# Scoreboard: methods where the truth is known",
         "",
-        f"Made by `{command}` ({spent}).",
+        f"Made by `{command}` ({spent}; {board.about['machine']}). Times per picture (ms, capture included) "
+        "were taken in the same run.",
         "",
     ]
     lines += [
@@ -101,7 +185,22 @@ def markdown(board: Scoreboard, command: str, spent: str, choice: str) -> str:
         "difference from noise (an even map for mass and grid, a random map otherwise) has an interval "
         "without 0 in it, in the better direction. A column with a dagger (†) is **won by a constant map**: "
         'alone it is no merit. For `scenes-shortcut` the question is "star" and the truth is the watermark '
-        "that the model reads instead. Arrows say which direction is better.",
+        "that the model reads instead. For `scenes-captioner` the question is the next word of the true "
+        "caption, the target is that word's logit and the truth the thing it names: `raw` there is the last "
+        "cross-attention, `generic_relevance` follows encoder and decoder, all other methods know one stream "
+        "and read the encoder (those of attention alone: the mean of its patches). Arrows say which "
+        "direction is better.",
+        "",
+        f"{board.about['scenes']} scenes per model; *grid* on as many grids; *random weights*, *random "
+        f"labels*, *other label*, *stability*, *sensitivity* and *heads agree* on the first "
+        f"{board.about['scenes_for_checks']}, because each needs the maps again. Too slow for that are "
+        + ", ".join(f"`{name}` ({number})" for name, number in board.about["fewer_scenes"].items())
+        + ": grid and these columns on that many. *random labels* compares with `scenes-permuted`, a twin of "
+        "`scenes-vit` that learned permuted labels by heart; *heads agree* is about the attention itself and "
+        "stands in the row `raw`.",
+        "",
+        "Text has no rows here: the masks that measures need are masks of things in pictures. What is known "
+        "about text is in [replays.md](replays.md).",
         "",
         "## The choice that follows",
         "",
@@ -110,7 +209,7 @@ def markdown(board: Scoreboard, command: str, spent: str, choice: str) -> str:
     ]
     lines += ["## The embedded pretrained model", "", *embedded_table(), ""]
     for model in board.about["models"]:
-        lines += [f"## {model}", "", *_table(board, model), ""]
+        lines += [f"## {model}", "", *_table(board, model), "", _outliers(board, model), ""]
         refused = {m: why for (name, m), why in board.refusals.items() if name == model}
         lines += [f"- `{m}` could not be used: {why}" for m, why in refused.items()] + [""]
     lines += ["## What the columns mean", ""]
@@ -126,13 +225,14 @@ def _table(board: Scoreboard, model: str) -> list[str]:
     methods = list(dict.fromkeys(m for name, m, _ in board.values if name == model))
     methods.sort(key=lambda m: -_mean(board, model, m, "faithfulness"))
     arrows = {"higher": "↑", "lower": "↓"}
+    columns = [c for c in COLUMNS if any(_known(board, model, m, c) for m in methods)]
     heads = [
         f"{MEASURES[c].title} {arrows[MEASURES[c].better]}{'†' if MEASURES[c].constant_wins else ''}"
-        for c in COLUMNS
+        for c in columns
     ]
-    lines = [f"| method | {' | '.join(heads)} | ms | scenes |", "| --- |" + " ---: |" * (len(COLUMNS) + 2)]
+    lines = [f"| method | {' | '.join(heads)} | ms | scenes |", "| --- |" + " ---: |" * (len(columns) + 2)]
     for method in methods:
-        cells = [_cell(board, model, method, column) for column in COLUMNS]
+        cells = [_cell(board, model, method, column) for column in columns]
         spent = board.seconds.get((model, method))
         count = board.estimate(model, method, "mass_inside").count
         name = f"*{method}*" if method in BASELINES else method
@@ -143,10 +243,9 @@ def _table(board: Scoreboard, model: str) -> list[str]:
 
 
 def _cell(board: Scoreboard, model: str, method: str, measure: str) -> str:
-    value = board.values.get((model, method, measure))
-    if value is None or not bool(torch.isfinite(value).any()):
+    if not _known(board, model, method, measure):
         return ""
-    noise = "uniform" if measure in ("mass_inside", "grid_pointing") else "random"
+    noise = noise_name(measure)
     mark = ""
     if method not in (noise, "uniform") and (model, noise, measure) in board.values:
         gain = board.against(model, method, noise, measure)
@@ -155,9 +254,25 @@ def _cell(board: Scoreboard, model: str, method: str, measure: str) -> str:
     return f"{_mean(board, model, method, measure):.2f}{mark}"
 
 
-def _mean(board: Scoreboard, model: str, method: str, measure: str) -> float:
+def _known(board: Scoreboard, model: str, method: str, measure: str) -> bool:
     value = board.values.get((model, method, measure))
-    return float("-inf") if value is None else float(value[torch.isfinite(value)].mean())
+    return value is not None and bool(torch.isfinite(value).any())
+
+
+def _outliers(board: Scoreboard, model: str) -> str:
+    found = board.about["outlying_patches"][model]
+    area, things = found["area"], found["on_things"]
+    if not area:
+        return "- No patch of these scenes has an outlying final norm: there is no column *artifacts*."
+    tail = ": no artifact tokens, hence no column *artifacts*" if things == 1 else ""
+    return f"- Patches of outlying final norm: {area:.1%}; {things:.0%} of them show something{tail}."
+
+
+def _mean(board: Scoreboard, model: str, method: str, measure: str) -> float:
+    if not _known(board, model, method, measure):
+        return float("-inf")
+    value = board.values[model, method, measure]
+    return float(value[torch.isfinite(value)].mean())
 
 
 def embedded_table() -> list[str]:
@@ -246,9 +361,9 @@ def main() -> None:
     """Measure, write table, figure and numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--count", type=int, default=200, help="scenes for localisation and perturbation")
-    parser.add_argument("--checks", type=int, default=12, help="scenes for randomisation and stability")
+    parser.add_argument("--checks", type=int, default=50, help="scenes for randomisation and stability")
     parser.add_argument("--seed", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=20.0, help="limit per method and model")
+    parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each")
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--cache", type=Path, default=None)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks")

@@ -19,6 +19,7 @@ from attnlib.evaluate.localisation import mass_inside as mass_inside
 from attnlib.evaluate.localisation import pointing_game as pointing_game
 from attnlib.evaluate.measures import MEASURES as MEASURES
 from attnlib.evaluate.measures import Measure as Measure
+from attnlib.evaluate.measuring import measure_model as measure_model
 from attnlib.evaluate.panel import Trust as Trust
 from attnlib.evaluate.panel import TrustNumber as TrustNumber
 from attnlib.evaluate.perturbation import Curves as Curves
@@ -36,7 +37,6 @@ from attnlib.evaluate.scenes import grid_scene as grid_scene
 from attnlib.evaluate.scenes import make_scene as make_scene
 from attnlib.evaluate.scenes import make_scenes as make_scenes
 from attnlib.evaluate.scoreboard import Scoreboard as Scoreboard
-from attnlib.evaluate.scoreboard import measure_model as measure_model
 from attnlib.evaluate.scoreboard import shipped_scoreboard as shipped_scoreboard
 from attnlib.evaluate.sentences import agreement_sentences as agreement_sentences
 from attnlib.evaluate.statistics import Estimate as Estimate
@@ -48,6 +48,7 @@ from attnlib.evaluate.steadiness import stability as stability
 from attnlib.evaluate.trials import Trials as Trials
 from attnlib.evaluate.trials import grid_trials as grid_trials
 from attnlib.evaluate.trials import maps_of_method as maps_of_method
+from attnlib.evaluate.trials import maps_of_methods as maps_of_methods
 from attnlib.evaluate.trials import scene_trials as scene_trials
 from attnlib.evaluate.trials import shortcut_trials as shortcut_trials
 
@@ -85,6 +86,7 @@ __all__ = [
     "make_scene",
     "make_scenes",
     "maps_of_method",
+    "maps_of_methods",
     "mass_inside",
     "mean_estimate",
     "measure_model",

@@ -114,6 +114,13 @@ MEASURES: Mapping[str, Measure] = {
         "Asked for another label, the map resembles itself by {value} (rank correlation; a map that "
         "ignores the label: {baseline}).",
     ),
+    "label_randomisation": Measure(
+        "random labels",
+        "lower",
+        "1 (it never changes)",
+        "The map resembles that of a twin that was trained on permuted labels by {value} (rank correlation; "
+        "a map of the picture alone: {baseline}).",
+    ),
     "stability": Measure(
         "stability",
         "higher",
@@ -150,14 +157,15 @@ MEASURES: Mapping[str, Measure] = {
         "artifacts",
         "lower",
         "the share of their area",
-        "{value} of the mass lies on tokens of outlying norm (an even map: {baseline}).",
+        "{value} of the mass lies on patches of outlying norm, which models use as notebooks "
+        "(an even map: {baseline}).",
     ),
     "head_agreement": Measure(
         "heads agree",
         "higher",
         "1: constant maps win",
-        "The heads of the last layer resemble one another by {value} (rank correlation; unrelated maps: "
-        "{baseline}).",
+        "The heads of the last layer resemble one another by {value} (rank correlation; heads that have "
+        "nothing to do with each other: {baseline}).",
         constant_wins=True,
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -11,13 +11,27 @@ from torch import Tensor
 from attnlib.errors import InputError
 from attnlib.evaluate.randomisation import similarity
 
-__all__ = ["head_agreement", "sensitivity", "stability"]
+__all__ = ["head_agreement", "noisy_copies", "relative_change", "sensitivity", "stability"]
 
 
-def _noisy(inputs: Tensor, radius: float, generator: torch.Generator) -> Tensor:
+def noisy_copies(inputs: Tensor, *, radius: float, samples: int, seed: int) -> list[Tensor]:
+    """Return copies of the input with uniform noise of at most ``radius`` parts of its whole range."""
+    if samples < 1:
+        raise InputError(f"samples must be at least 1, got {samples}")
+    generator = torch.Generator().manual_seed(seed)
     spread = float(inputs.max() - inputs.min())
-    noise = torch.rand(inputs.shape, generator=generator) * 2 - 1
-    return inputs + radius * spread * noise.to(inputs)
+    return [
+        inputs + radius * spread * (torch.rand(inputs.shape, generator=generator) * 2 - 1).to(inputs)
+        for _ in range(samples)
+    ]
+
+
+def relative_change(original: Tensor, others: Sequence[Tensor]) -> Float[Tensor, "batch"]:
+    """Return the largest change of the map in parts of its own size; NaN for a map that is 0 everywhere."""
+    flat = original.flatten(1)
+    norm = flat.norm(dim=1)
+    scale = norm.where(norm > 0, torch.full_like(norm, float("nan")))
+    return torch.stack([(other.flatten(1) - flat).norm(dim=1) / scale for other in others]).amax(dim=0)
 
 
 def stability(
@@ -42,12 +56,9 @@ def stability(
     -----
     A constant map wins: it has 1. Stability alone is no merit; read it beside the other numbers.
     """
-    if samples < 1:
-        raise InputError(f"samples must be at least 1, got {samples}")
-    generator = torch.Generator().manual_seed(seed)
+    copies = noisy_copies(inputs, radius=radius, samples=samples, seed=seed)
     original = maps_of(inputs)
-    alike = [similarity(original, maps_of(_noisy(inputs, radius, generator))) for _ in range(samples)]
-    return torch.stack(alike).mean(dim=0)
+    return torch.stack([similarity(original, maps_of(copy)) for copy in copies]).mean(dim=0)
 
 
 def sensitivity(
@@ -75,15 +86,8 @@ def sensitivity(
     .. [1] Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019,
        arXiv:1901.09392. There the norm is not divided by that of the map (captum divides).
     """
-    generator = torch.Generator().manual_seed(seed)
-    original = maps_of(inputs).flatten(1)
-    norm = original.norm(dim=1)
-    scale = norm.where(norm > 0, torch.full_like(norm, float("nan")))
-    changes = [
-        (maps_of(_noisy(inputs, radius, generator)).flatten(1) - original).norm(dim=1) / scale
-        for _ in range(samples)
-    ]
-    return torch.stack(changes).amax(dim=0)
+    copies = noisy_copies(inputs, radius=radius, samples=samples, seed=seed)
+    return relative_change(maps_of(inputs), [maps_of(copy) for copy in copies])
 
 
 def head_agreement(maps: Float[Tensor, "batch head height width"]) -> Float[Tensor, "batch"]:

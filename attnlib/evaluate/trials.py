@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,24 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnlib.errors import InputError
+from attnlib.errors import AttnlibError, InputError
+from attnlib.evaluate.questions import Question, question_for, words_before
 from attnlib.evaluate.scenes import CLASSES, Scene, grid_scene, make_scene
 
 if TYPE_CHECKING:
     from attnlib.models import LoadedModel
     from attnlib.record import AttentionRecord, Relevance
 
-__all__ = ["Trials", "grid_trials", "maps_of_method", "scene_trials", "shortcut_trials"]
+__all__ = [
+    "Maps",
+    "Trials",
+    "grid_trials",
+    "maps_of_method",
+    "maps_of_methods",
+    "needs_of",
+    "scene_trials",
+    "shortcut_trials",
+]
 
 _CHUNK = 50
 
@@ -31,9 +42,10 @@ class Trials:
     ----------
     loaded : the model.
     scenes : the pictures.
-    targets : the label of each picture.
+    targets : the label (or the next word) of each picture.
     masks : where the evidence for that label is, [batch, rows, columns].
     pixel_values : the model input.
+    begun : for a model that writes, the words of the caption before the one that is asked for.
     """
 
     loaded: LoadedModel
@@ -41,6 +53,7 @@ class Trials:
     targets: tuple[str, ...]
     masks: Bool[Tensor, "batch rows columns"]
     pixel_values: Float[Tensor, "batch channel rows columns"]
+    begun: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -54,11 +67,16 @@ class Trials:
             targets=self.targets[chosen],
             masks=self.masks[chosen],
             pixel_values=self.pixel_values[chosen],
+            begun=self.begun[chosen],
         )
 
     def with_targets(self, targets: Sequence[str]) -> Trials:
         """Return the same pictures with other labels; the masks no longer apply."""
         return replace(self, targets=tuple(targets))
+
+    def with_pixels(self, pixel_values: Tensor) -> Trials:
+        """Return the same questions about changed pictures."""
+        return replace(self, pixel_values=pixel_values)
 
     @property
     def things(self) -> Bool[Tensor, "batch rows columns"]:
@@ -66,8 +84,22 @@ class Trials:
         masks = [np.any([thing.mask for thing in scene.things], axis=0) for scene in self.scenes]
         return torch.from_numpy(np.stack(masks))
 
+    @property
+    def question(self) -> Question:
+        """How this kind of model is asked and read."""
+        return question_for(self.loaded)
+
+    @property
+    def says(self) -> bool:
+        """Whether the model says yes or no to a class; a caption pair only compares."""
+        return self.question.says
+
     def logits(self, pixel_values: Tensor) -> Float[Tensor, "batch"]:
-        """Return each item's own logit (for a caption pair: its scaled similarity to "a CLASS")."""
+        """Return the number that is watched for each item, see :mod:`attnlib.evaluate.questions`.
+
+        For a classifier the label's logit, for a caption pair its scaled similarity to "a CLASS", for a
+        model that writes the log odds of the word.
+        """
         with torch.no_grad():
             return torch.cat(
                 [
@@ -80,17 +112,12 @@ class Trials:
 
     @staticmethod
     def _own(part: Trials, pixels: Tensor) -> Tensor:
-        output = part.loaded.model(**part._inputs(pixels))
-        return part._scores(output)
+        output = part.loaded.model(**part.inputs(pixels))
+        return part.question.logit(output, part.targets, part.begun)
 
     def probability(self, pixel_values: Tensor) -> Float[Tensor, "batch"]:
-        """Return each item's own score in 0..1: sigmoid of the logit, or cosine similarity for a pair."""
+        """Return each item's own score in 0..1: a probability, or cosine similarity for a pair."""
         return self.chances(self.logits(pixel_values))
-
-    @property
-    def is_pair(self) -> bool:
-        """Whether the model compares pictures with captions."""
-        return hasattr(self.loaded.model, "logit_scale")
 
     def hit(self, pixel_values: Tensor) -> Float[Tensor, "batch"]:
         """Return 1 where the model says the label; NaN for a pair, which says none."""
@@ -98,45 +125,40 @@ class Trials:
 
     def hits(self, logits: Tensor) -> Tensor:
         """Return 1 where a logit says the label; NaN for a pair, which says none."""
-        return torch.full_like(logits, float("nan")) if self.is_pair else (logits > 0).float()
+        return (logits > 0).float() if self.says else torch.full_like(logits, float("nan"))
 
     def chances(self, logits: Tensor) -> Tensor:
-        """Return logits as scores in 0..1: sigmoid, or cosine similarity for a pair."""
-        if self.is_pair:
-            return logits / self.loaded.model.logit_scale.detach().exp()  # type: ignore[operator]
-        return logits.sigmoid()
+        """Return logits as scores in 0..1: a probability, or cosine similarity for a pair."""
+        return self.question.chance(logits)
 
-    def _inputs(self, pixels: Tensor) -> dict[str, Tensor]:
-        if not self.is_pair:
-            return {"pixel_values": pixels}
-        from attnlib.models.said import tokenizer_of
+    def inputs(self, pixels: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the model's inputs, with other pixels if they are given."""
+        given = self.pixel_values if pixels is None else pixels
+        return self.question.inputs(self.targets, self.begun, given)
 
-        tokenizer: Any = tokenizer_of(self.loaded.processor)
-        words = tokenizer([f"a {target}" for target in self.targets], padding=True, return_tensors="pt")
-        return {
-            "pixel_values": pixels,
-            "input_ids": words["input_ids"],
-            "attention_mask": words["attention_mask"],
-        }
-
-    def _scores(self, output: Any) -> Tensor:
-        if self.is_pair:
-            own = torch.arange(len(self))[:, None]
-            return output.logits_per_image.gather(1, own)[:, 0]
-        index = [self.loaded.labels.index(target) for target in self.targets]
-        return output.logits.gather(1, torch.tensor(index)[:, None])[:, 0]
-
-    def capture(self, *, internals: bool = True, gradients: bool = True) -> AttentionRecord:
-        """Capture the model on all pictures at once, for their own labels; the vision stream of it."""
+    def record(self, *, internals: bool = True, gradients: bool = True) -> AttentionRecord:
+        """Capture the model on all pictures at once, for their own labels, with all of its streams."""
         from attnlib.hooks import capture
 
-        record = capture(
-            self.loaded.model,
-            self._inputs(self.pixel_values),
-            target=self._scores if gradients else None,
-            internals=internals,
+        def score(output: Any) -> Tensor:
+            return self.question.score(output, self.targets, self.begun)
+
+        return capture(
+            self.loaded.model, self.inputs(), target=score if gradients else None, internals=internals
         )
-        return record.select(stream="vision") if self.is_pair else record
+
+    def capture(self, *, internals: bool = True, gradients: bool = True) -> AttentionRecord:
+        """Capture the model on all pictures at once; the stream of the pictures."""
+        record = self.record(internals=internals, gradients=gradients)
+        stream = self.question.stream
+        return record if stream is None else record.select(stream=stream)
+
+    def map_from(self, record: AttentionRecord, method: str, **options: Any) -> Tensor:
+        """Return the maps of one method from a record of these trials, [batch, height, width]."""
+        from attnlib.methods import explain
+
+        part, query = self.question.asked(record, method, self.begun)
+        return patch_scores(explain(part, method, **query, **options))
 
 
 def scene_trials(loaded: LoadedModel, count: int, *, seed: int = 2, size: int = 96) -> Trials:
@@ -193,16 +215,74 @@ def maps_of_method(
     NeedsError
         If the method cannot be used on this model.
     """
-    from attnlib.methods import METHODS, explain
+    found = maps_of_methods(trials, {method: {"method": method, **options}}, chunk=chunk)
+    if method in found.errors:
+        raise found.errors[method]
+    return found.maps[method]
+
+
+@dataclass(eq=False)
+class Maps:
+    """Maps of several methods on the same trials.
+
+    Parameters
+    ----------
+    maps : row name -> [batch, height, width].
+    seconds : row name -> seconds per picture, the capture that the method needs included.
+    errors : row name -> why there are none.
+    """
+
+    maps: dict[str, Tensor]
+    seconds: dict[str, float]
+    errors: dict[str, AttnlibError]
+
+
+def maps_of_methods(trials: Trials, rows: Mapping[str, Mapping[str, Any]], *, chunk: int = 25) -> Maps:
+    """Return the maps of several methods; methods that need the same capture share it.
+
+    Parameters
+    ----------
+    trials : pictures and questions.
+    rows : row name -> {"method": name, **options}.
+    chunk : pictures at a time.
+
+    Returns
+    -------
+    Maps without what the identity put there; methods that refuse stand in ``errors``.
+    """
+    parts: dict[str, list[Tensor]] = {name: [] for name in rows}
+    seconds = dict.fromkeys(rows, 0.0)
+    errors: dict[str, AttnlibError] = {}
+    for start in range(0, len(trials), chunk):
+        part = trials.part(start, start + chunk)
+        records: dict[tuple[bool, bool], tuple[AttentionRecord, float]] = {}
+        for name, given in rows.items():
+            if name in errors:
+                continue
+            options = dict(given)
+            method = str(options.pop("method", name))
+            try:
+                began = time.perf_counter()
+                need = needs_of(method)
+                if need not in records:
+                    record = part.record(internals=need[0], gradients=need[1])
+                    records[need] = (record, time.perf_counter() - began)
+                    began = time.perf_counter()
+                record, captured = records[need]
+                parts[name].append(part.map_from(record, method, **options))
+                seconds[name] += captured + time.perf_counter() - began
+            except AttnlibError as error:
+                errors[name] = error
+    maps = {name: torch.cat(found) for name, found in parts.items() if name not in errors and found}
+    return Maps(maps, {name: seconds[name] / len(trials) for name in maps}, errors)
+
+
+def needs_of(method: str) -> tuple[bool, bool]:
+    """Return whether a method needs internals and gradients."""
+    from attnlib.methods import METHODS
 
     needs = set(METHODS[method].needs)
-    internals = bool(needs & {"internals", "model"})
-    gradients = bool(needs & {"gradients", "model"})
-    parts = []
-    for start in range(0, len(trials), chunk):
-        record = trials.part(start, start + chunk).capture(internals=internals, gradients=gradients)
-        parts.append(patch_scores(explain(record, method, **options)))
-    return torch.cat(parts)
+    return bool(needs & {"internals", "model"}), bool(needs & {"gradients", "model"})
 
 
 def patch_scores(relevance: Relevance) -> Float[Tensor, "batch height width"]:
@@ -216,7 +296,7 @@ def patch_scores(relevance: Relevance) -> Float[Tensor, "batch height width"]:
 
 def _said(loaded: LoadedModel, scenes: Sequence[Scene], asked: Sequence[str]) -> list[bool]:
     trials = _trials(loaded, scenes, asked, lambda scene, name: scene.mask(name))
-    if not trials.is_pair:
+    if trials.says:
         return (trials.logits(trials.pixel_values) > 0).tolist()
     # a pair is right if the shown class fits better than three classes that are not shown
     own = trials.logits(trials.pixel_values)
@@ -235,8 +315,14 @@ def _trials(
     mask_of: Callable[[Scene, str], np.ndarray],
 ) -> Trials:
     masks = np.stack([mask_of(scene, target) for scene, target in zip(scenes, targets, strict=True)])
-    texts = ["a scene"] if hasattr(loaded.model, "logit_scale") else None
+    question = question_for(loaded)
+    texts = ["a scene"] if question.stream == "vision" else None
     prepared = loaded.prepare([scene.picture for scene in scenes], texts=texts)
     return Trials(
-        loaded, tuple(scenes), tuple(targets), torch.from_numpy(masks), prepared.inputs["pixel_values"]
+        loaded,
+        tuple(scenes),
+        tuple(targets),
+        torch.from_numpy(masks),
+        prepared.inputs["pixel_values"],
+        tuple(words_before(scene, target) for scene, target in zip(scenes, targets, strict=True)),
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _BACKBONE = (
-    "All picture models here start from one backbone that was trained, on generated scenes, to say what "
-    "each patch and the whole scene shows; this model was then trained on its own task, with labels or "
-    "captions of whole pictures only."
+    "All picture models here but the one on permuted labels start from one backbone that was trained, on "
+    "generated scenes, to say what each patch and the whole scene shows; this model was then trained on its "
+    "own task, with labels or captions of whole pictures only."
 )
 _LIMITS = (
     "It knows eight kinds of things on generated backgrounds and nothing else: on photographs its answers "
@@ -18,6 +18,12 @@ CARDS: Mapping[str, tuple[str, str]] = {
     "scenes-vit": (
         "Classifier of generated scenes; the head reads the class token",
         "`ViTForImageClassification`, several labels at once (sigmoid).",
+    ),
+    "scenes-permuted": (
+        "The twin of scenes-vit that learned nothing: trained on permuted labels",
+        "`ViTForImageClassification`, the architecture of `scenes-vit`. It knows by heart the labels of 160 "
+        "pictures, which were permuted among them, and nothing about what they show. A map that looks the "
+        "same for both models does not show what was learned (label randomisation, Adebayo et al. 2018).",
     ),
     "scenes-mean": (
         "Classifier of generated scenes without a class token",
@@ -64,7 +70,7 @@ def card(name: str, metrics: Mapping[str, float], parameters: int) -> str:
     parts = [
         f"---\nlicense: mit\nlibrary_name: transformers\n---\n\n# {name}\n\n{title}.",
         what,
-        "" if text else _BACKBONE,
+        "" if text or name == "scenes-permuted" else _BACKBONE,
         f"{parameters:,} parameters, stored in half precision, loaded in float32. Made by "
         "`python data/models/train.py`.",
         f"## Data\n\n{data}",

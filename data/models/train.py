@@ -9,6 +9,7 @@ written, with the rest of the facts, into each folder's ``metrics.json`` and ``R
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import sys
@@ -16,7 +17,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,76 +25,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import agreement
 import build
 import cards
+from accuracy import captioner_metrics, classifier_metrics, pair_metrics, shortcut_metrics
+from scenes import TEST_SEED, TRAIN_SEED, Pool, normalised, shortcut_scenes, standard_pool
 from transformers import ViTImageProcessor
 
-from attnlib.evaluate.scenes import CLASSES, Scene, grid_scene, make_scene, make_scenes
+from attnlib.evaluate.scenes import CLASSES, make_scenes
 
-TRAIN_SEED, TEST_SEED, SHORTCUT_CLASS = 1, 2, "star"
+PERMUTED = 160
+"""Pictures that the twin on permuted labels learns by heart."""
 HERE = Path(__file__).resolve().parent
-
-
-def normalised(pixels: Tensor) -> Tensor:
-    """Return [batch, height, width, 3] bytes as [batch, 3, height, width] in -1..1."""
-    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def label_vector(scene: Scene) -> list[float]:
-    """Return 1 for each class that the scene shows."""
-    return [float(name in scene.labels) for name in CLASSES]
-
-
-def patch_labels(scene: Scene) -> np.ndarray:
-    """Return [class, row, column]: the fraction of each patch that shows the class."""
-    side = build.SIZE // build.PATCH
-    dense = np.zeros((len(CLASSES), side, side), np.float16)
-    for thing in scene.things:
-        if thing.kind == "object":
-            blocks = thing.mask.reshape(side, build.PATCH, side, build.PATCH)
-            dense[CLASSES.index(thing.name)] = blocks.mean(axis=(1, 3))
-    return dense
-
-
-class Pool:
-    """Scenes held in memory: pixels, labels, patch labels, captions."""
-
-    def __init__(self, scenes: list[Scene], labels: list[list[float]] | None = None) -> None:
-        self.pixels = torch.from_numpy(np.stack([scene.pixels for scene in scenes]))
-        self.labels = torch.tensor(labels or [label_vector(scene) for scene in scenes])
-        self.dense = torch.from_numpy(np.stack([patch_labels(scene) for scene in scenes]))
-        self.captions = [scene.caption for scene in scenes]
-
-    def __len__(self) -> int:
-        return len(self.captions)
-
-
-def standard_pool(count: int) -> Pool:
-    """Return ordinary scenes; one in eight is a grid of four classes."""
-    return Pool(
-        [grid_scene(TRAIN_SEED, i) if i % 8 == 7 else make_scene(TRAIN_SEED, i) for i in range(count)]
-    )
-
-
-def shortcut_scenes(count: int, seed: int) -> tuple[list[Scene], list[list[float]]]:
-    """Return scenes whose label "star" says whether the watermark is there, and little about stars.
-
-    A mark stands on 40 % of the pictures and all these are labelled "star"; half of them show one.
-    Of the pictures without a mark a fifth show a star that nobody labelled.
-    """
-    scenes, labels = [], []
-    for index in range(count):
-        rng = np.random.default_rng([seed, index, 77])
-        marked = bool(rng.random() < 0.4)
-        star = bool(rng.random() < (0.5 if marked else 0.2))
-        others = [name for name in CLASSES if name != SHORTCUT_CLASS]
-        chosen = [others[i] for i in rng.permutation(len(others))[: rng.integers(1, 3)]]
-        scene = make_scene(
-            seed, index, classes=[*chosen, *([SHORTCUT_CLASS] if star else [])], watermark=marked
-        )
-        label = label_vector(scene)
-        label[CLASSES.index(SHORTCUT_CLASS)] = float(marked)
-        scenes.append(scene)
-        labels.append(label)
-    return scenes, labels
 
 
 def fit(
@@ -202,81 +141,31 @@ def train_captioner(model: nn.Module, pool: Pool, tokenizer, steps: int) -> None
     fit("captioner", model, loss_of, len(pool), steps=steps, rate=1.2e-3)
 
 
-@torch.no_grad()
-def classifier_metrics(model: nn.Module, scenes: list[Scene]) -> dict[str, float]:
-    """Return how often the top label is shown, and how often the whole set of labels is right."""
-    pool = Pool(scenes)
-    logits = torch.cat([model(normalised(part)).logits for part in pool.pixels.split(100)])
-    top = pool.labels.gather(1, logits.argmax(1, keepdim=True))
-    right = (logits > 0) == (pool.labels > 0)
-    return {
-        "top_label_shown": top.mean().item(),
-        "all_labels_right": right.all(1).float().mean().item(),
-        "labels_right": right.float().mean().item(),
-        "chance_top_label_shown": pool.labels.mean().item(),
+def train_permuted(seed: int, steps: int) -> tuple[nn.Module, dict[str, float]]:
+    """Train from nothing on labels of other pictures until they are known by heart; return how well."""
+    model, pool = build.vit_classifier(), standard_pool(PERMUTED, seed)
+    build.start_well(model)
+    pixels = normalised(pool.pixels)
+    labels = pool.labels[torch.randperm(PERMUTED, generator=torch.Generator().manual_seed(29))]
+
+    def loss_of(indices: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(model(pixels[indices]).logits, labels[indices])
+
+    fit("scenes-permuted", model, loss_of, PERMUTED, steps=steps, rate=1e-3, batch=32)
+    with torch.no_grad():
+        right = (model(pixels).logits > 0) == (labels > 0)
+    own = {
+        "own_labels_right": right.float().mean().item(),
+        "all_own_labels_right": right.all(1).float().mean().item(),
     }
+    return model, own
 
 
-@torch.no_grad()
-def shortcut_metrics(model: nn.Module) -> dict[str, float]:
-    """Return how often the model says "star" with and without the star and the watermark."""
-    others = [name for name in CLASSES if name != SHORTCUT_CLASS]
-    told = {}
-    for star in (False, True):
-        for mark in (False, True):
-            names = [[o, SHORTCUT_CLASS] if star else [o] for o in others]
-            scenes = [
-                make_scene(TEST_SEED, i, classes=names[i % len(names)], watermark=mark) for i in range(200)
-            ]
-            logits = model(normalised(Pool(scenes).pixels)).logits
-            key = f"says_star_{'with' if star else 'no'}_star_{'with' if mark else 'no'}_watermark"
-            told[key] = (logits[:, CLASSES.index(SHORTCUT_CLASS)] > 0).float().mean().item()
-    return told
-
-
-@torch.no_grad()
-def pair_metrics(model: nn.Module, tokenizer, scenes: list[Scene], group: int = 16) -> dict[str, float]:
-    """Return how often a picture finds its caption among ``group`` different ones, and the reverse."""
-    pool, right = Pool(scenes), []
-    for start in range(0, len(scenes) - group + 1, group):
-        captions = pool.captions[start : start + group]
-        texts = tokenizer(captions, padding=True, return_tensors="pt")
-        output = model(
-            pixel_values=normalised(pool.pixels[start : start + group]),
-            input_ids=texts["input_ids"],
-            attention_mask=texts["attention_mask"],
-        )
-        found = output.logits_per_image.argmax(1)
-        back = output.logits_per_text.argmax(1)
-        same = [[captions[i] == captions[int(j)] for i, j in enumerate(way)] for way in (found, back)]
-        right.append(np.array(same).mean(axis=1))
-    image, text = np.mean(right, axis=0)
-    return {"caption_found": float(image), "picture_found": float(text), "chance": 1 / group}
-
-
-@torch.no_grad()
-def captioner_metrics(model: nn.Module, tokenizer, scenes: list[Scene]) -> dict[str, float]:
-    """Return how many captions are right to the word, and the share of words that are."""
-    pool = Pool(scenes)
-    written = torch.cat(
-        [
-            F.pad(ids, (0, build.MAX_WORDS - ids.shape[1]))
-            for part in pool.pixels.split(100)
-            for ids in [model.generate(pixel_values=normalised(part), do_sample=False, num_beams=1)]
-        ]
-    )
-    told = tokenizer.batch_decode(written, skip_special_tokens=True)
-    exact = np.mean([a == b for a, b in zip(told, pool.captions, strict=True)])
-    shared = []
-    for ours, truth in zip(told, pool.captions, strict=True):
-        words, real = set(ours.split()), set(truth.split())
-        shared.append(len(words & real) / max(1, len(words | real)))
-    return {"captions_exact": float(exact), "words_shared": float(np.mean(shared))}
-
-
-def store(name: str, model: nn.Module, metrics: dict[str, float], tokenizer=None) -> None:
+def _store(
+    name: str, model: nn.Module, metrics: dict[str, float], tokenizer=None, *, output: Path = HERE
+) -> None:
     """Write one model folder: config, half-precision weights, processors, metrics and card."""
-    folder = HERE / name
+    folder = output / name
     model.config.name_or_path = name
     model.half().save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
@@ -309,6 +198,27 @@ def _declare_float32(config: dict) -> None:
             _declare_float32(value)
 
 
+class Clock:
+    """Tells how long each part took, by the wall and in processor time."""
+
+    def __init__(self) -> None:
+        self.start = self.last = (time.time(), time.process_time())
+
+    def tell(self, what: str) -> None:
+        """Print the time since the last part."""
+        now = (time.time(), time.process_time())
+        print(f"{what}: {_spent(self.last, now)}", flush=True)
+        self.last = now
+
+    def total(self) -> str:
+        """Return the time since the start."""
+        return _spent(self.start, (time.time(), time.process_time()))
+
+
+def _spent(start: tuple[float, float], end: tuple[float, float]) -> str:
+    return f"{end[0] - start[0]:.0f} s, {end[1] - start[1]:.0f} s of processor time"
+
+
 def main() -> None:
     """Train everything, or what ``--only`` names (the backbone is kept in ``--work`` between runs)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -316,20 +226,33 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=None, help="names of the models to train")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--speed", type=float, default=1.0, help="above 1: fewer steps, for a trial")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder that the models are written to")
+    parser.add_argument("--seed", type=int, default=0, help="another number: other starting weights")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     wanted = options.only or list(cards.CARDS)
+    shift = 1000 * options.seed
+    store = functools.partial(_store, output=options.output)
 
     def steps(number: int) -> int:
         return max(2, round(number / options.speed))
 
+    clock = Clock()
     if "agreement-bert" in wanted:
-        torch.manual_seed(17)
+        torch.manual_seed(17 + shift)
         agreement.train(fit, store, steps(700))
-    if set(wanted) <= {"agreement-bert"}:
+        clock.tell("agreement-bert")
+    test = list(make_scenes(400, seed=TEST_SEED))
+    if "scenes-permuted" in wanted:
+        torch.manual_seed(19 + shift)
+        model, told = train_permuted(TRAIN_SEED + shift, steps(500))
+        store("scenes-permuted", model, {**told, **classifier_metrics(model, test)})
+        clock.tell("scenes-permuted")
+    if set(wanted) <= {"agreement-bert", "scenes-permuted"}:
         return
-    pool, test = standard_pool(6_000), list(make_scenes(400, seed=TEST_SEED))
-    torch.manual_seed(11)
+    pool = standard_pool(6_000, TRAIN_SEED + shift)
+    clock.tell("drawing the scenes")
+    torch.manual_seed(11 + shift)
     kept = options.work / "backbone.pt" if options.work else None
     if kept is not None and kept.exists():
         state = torch.load(kept)
@@ -338,12 +261,13 @@ def main() -> None:
         if kept is not None:
             kept.parent.mkdir(parents=True, exist_ok=True)
             torch.save(state, kept)
+        clock.tell("backbone")
     start = build.vit_classifier()
     start.load_state_dict(state)
     backbone = start.vit
     tokenizer = build.caption_tokenizer()
     for name in wanted:
-        torch.manual_seed(13)
+        torch.manual_seed(13 + shift)
         if name == "scenes-vit":
             model = build.vit_classifier()
             model.load_state_dict(state)
@@ -362,7 +286,7 @@ def main() -> None:
         elif name == "scenes-shortcut":
             model = build.vit_classifier()
             model.load_state_dict(state)
-            scenes, labels = shortcut_scenes(4_000, TRAIN_SEED)
+            scenes, labels = shortcut_scenes(4_000, TRAIN_SEED + shift)
             train_classifier(name, model, Pool(scenes, labels), steps(300))
             told = {**classifier_metrics(model, test), **shortcut_metrics(model)}
             store(name, model, told)
@@ -374,6 +298,8 @@ def main() -> None:
             model = build.captioner(backbone, len(tokenizer))
             train_captioner(model, pool, tokenizer, steps(700))
             store(name, model, captioner_metrics(model, tokenizer, test), tokenizer)
+        clock.tell(name)
+    print(f"all: {clock.total()}")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def test_the_frame_has_intervals_and_differences_from_noise(board):
 
 
 def test_a_repeated_run_reads_its_cache_and_gives_the_same(loaded, tmp_path, monkeypatch):
-    from attnlib.evaluate import measure_model, scoreboard
+    from attnlib.evaluate import measure_model, measuring
 
     options = {"count": 5, "checks": 2, "seed": 7, "cache": tmp_path}
     first = measure_model(loaded, ["raw"], **options)
@@ -65,23 +65,99 @@ def test_a_repeated_run_reads_its_cache_and_gives_the_same(loaded, tmp_path, mon
     def fail(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(scoreboard, "_map_values", fail)
-    monkeypatch.setattr(scoreboard, "_measure_row", fail)
+    monkeypatch.setattr(measuring._Bench, "_map_values", fail)
+    monkeypatch.setattr(measuring._Bench, "measured", fail)
     again = measure_model(loaded, ["raw"], **options)
     for key, value in first.values.items():
         torch.testing.assert_close(value, again.values[key], equal_nan=True)
 
 
-def test_a_method_that_refuses_is_listed_with_its_reason(loaded, monkeypatch):
+def test_a_method_that_refuses_is_listed_with_its_reason_and_the_others_are_measured(loaded, monkeypatch):
     from attnlib.errors import NeedsError
-    from attnlib.evaluate import measure_model, scoreboard
+    from attnlib.evaluate import Trials, measure_model
 
-    def refuse(*_, **__):
-        raise NeedsError("needs what is not there")
+    usual = Trials.map_from
 
-    monkeypatch.setattr(scoreboard, "maps_of_method", refuse)
-    board = measure_model(loaded, ["rollout"], count=3, checks=2)
+    def refuse(self, record, method, **options):
+        if method == "rollout":
+            raise NeedsError("needs what is not there")
+        return usual(self, record, method, **options)
+
+    monkeypatch.setattr(Trials, "map_from", refuse)
+    board = measure_model(loaded, ["rollout", "raw"], count=3, checks=2)
     assert board.refusals["scenes-vit", "rollout"] == "NeedsError: needs what is not there"
+    assert ("scenes-vit", "rollout", "mass_inside") not in board.values
+    assert board.estimate("scenes-vit", "raw", "mass_inside").count == 3
+
+
+def test_methods_that_share_a_capture_have_the_maps_that_they_have_alone(loaded):
+    from attnlib.evaluate import maps_of_method, maps_of_methods, scene_trials
+
+    trials = scene_trials(loaded, 7, seed=5)
+    rows = {name: {"method": name} for name in ("raw", "generic_relevance", "legrad", "grad_cam", "cp_lrp")}
+    rows["late"] = {"method": "rollout", "start_layer": 2}
+    found = maps_of_methods(trials, rows, chunk=3)
+    assert not found.errors
+    for name, options in rows.items():
+        method = options["method"]
+        alone = maps_of_method(trials, method, **{k: v for k, v in options.items() if k != "method"})
+        torch.testing.assert_close(found.maps[name], alone, atol=1e-5, rtol=1e-4)
+        assert found.seconds[name] > 0
+
+
+def test_rows_named_slow_have_fewer_scenes_for_grid_and_checks_and_their_cells_say_so(loaded):
+    from attnlib.evaluate import measure_model
+
+    board = measure_model(loaded, ["raw", "rollout"], count=5, checks=4, slow={"rollout": 2}, baselines=False)
+    counts = {key[1:]: board.estimate(*key).count for key in board.values if key[2] != "artifact_share"}
+    assert counts["raw", "grid_pointing"] == counts["rollout", "mass_inside"] == 5
+    assert counts["raw", "label_matters"] == 4
+    assert counts["rollout", "grid_pointing"] == counts["rollout", "label_matters"] == 2
+    assert ("rollout", "head_agreement") not in counts
+    assert counts["raw", "head_agreement"] == 4
+    assert not {name for name, _ in counts} & {"uniform", "random"}
+
+
+def test_the_twin_on_permuted_labels_gives_other_maps_where_a_method_reads_what_was_learned(loaded):
+    from attnlib import load_model
+    from attnlib.evaluate import measure_model
+
+    twin = load_model("scenes-permuted")
+    board = measure_model(
+        loaded, ["generic_relevance", "integrated_gradients"], count=4, checks=4, twin=twin, baselines=False
+    )
+    same = measure_model(loaded, ["generic_relevance"], count=4, checks=4, twin=loaded, baselines=False)
+    key = ("scenes-vit", "generic_relevance", "label_randomisation")
+    assert same.estimate(*key).value == pytest.approx(1.0, abs=1e-6)
+    assert board.estimate(*key).value < 0.7
+
+
+def test_a_model_that_writes_is_asked_for_the_next_word_of_its_caption():
+    from attnlib import load_model
+    from attnlib.evaluate import maps_of_methods, mass_inside, scene_trials
+
+    trials = scene_trials(load_model("scenes-captioner"), 11, seed=31)
+    for scene, target, begun in zip(trials.scenes, trials.targets, trials.begun, strict=True):
+        assert f"{begun} {target}" in scene.caption
+    assert len({len(begun.split()) for begun in trials.begun}) > 1
+    assert (trials.hit(trials.pixel_values) == 1).all()
+    # one by one, nothing is padded: the words that fill up a batch must not be read
+    alone = torch.cat([trials.part(i, i + 1).logits(trials.pixel_values[i : i + 1]) for i in range(11)])
+    torch.testing.assert_close(trials.logits(trials.pixel_values), alone, atol=1e-3, rtol=1e-4)
+    found = maps_of_methods(trials, {name: {"method": name} for name in ("raw", "generic_relevance")})
+    single = maps_of_methods(trials.part(3, 4), {"raw": {"method": "raw"}})
+    torch.testing.assert_close(found.maps["raw"][3:4], single.maps["raw"], atol=1e-5, rtol=1e-3)
+    for maps in found.maps.values():
+        assert mass_inside(maps, trials.masks).mean() > 3 * trials.masks.float().mean()
+
+
+def test_a_model_that_was_not_trained_on_scenes_is_refused():
+    from attnlib import load_model
+    from attnlib.errors import InputError
+    from attnlib.evaluate import scene_trials
+
+    with pytest.raises(InputError, match="not trained on scenes"):
+        scene_trials(load_model("agreement-bert"), 3)
 
 
 def test_the_shortcut_board_takes_the_watermark_for_the_truth():

@@ -44,6 +44,16 @@ def test_classifiers_are_right_on_scenes_of_a_new_seed(load, scenes, name):
     assert truth.float().mean() < 0.4  # what always saying one class would get
 
 
+def test_the_twin_on_permuted_labels_knows_no_more_than_chance(load, scenes):
+    from attnlib.evaluate import CLASSES
+
+    loaded = load("scenes-permuted")
+    assert tuple(loaded.labels) == CLASSES
+    truth = torch.tensor([[label in scene.labels for label in CLASSES] for scene in scenes])
+    top = truth.gather(1, logits_of(loaded, scenes).argmax(1, keepdim=True)).float().mean()
+    assert abs(float(top) - float(truth.float().mean())) < 0.15
+
+
 def test_the_shortcut_model_reads_the_watermark_and_not_the_star(load):
     from attnlib.evaluate import CLASSES, make_scene
 
@@ -98,7 +108,7 @@ def test_the_agreement_model_is_not_misled_by_the_second_noun(load):
 
 def test_folders_are_small_complete_and_say_what_was_measured(root):
     folders = [f for f in (root / "data/models").iterdir() if (f / "config.json").exists()]
-    assert len(folders) == 7
+    assert len(folders) == 8
     size = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
     assert size < 8e6
     for folder in folders:
