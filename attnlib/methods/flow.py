@@ -178,7 +178,8 @@ def _cut_flow(capacities: list[np.ndarray], source: np.ndarray) -> np.ndarray:
     """Solve with integer capacities, then sum the cut that was found in floating point."""
     tails, heads, values, count = _arcs(capacities, source)
     whole = np.floor(values * _SCALE).astype(np.int32)
-    graph = csr_array(coo_array((whole, (tails, heads)), shape=(count, count)))
+    nodes = (tails.astype(np.int32), heads.astype(np.int32))  # SciPy before 1.14 solves no other index type
+    graph = csr_array(coo_array((whole, nodes), shape=(count, count)))
     size = len(source)
     found = np.zeros(size)
     for token in range(size):
