@@ -20,7 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from attnlib.errors import CaptureError
 
-__all__ = ["ELEMENTWISE", "Rules", "constant", "flat", "tripwired"]
+__all__ = ["ELEMENTWISE", "LINEAR", "PRODUCTS", "Rules", "constant", "flat", "named", "tripwired"]
 
 LINEAR = frozenset(
     (
@@ -114,7 +114,7 @@ class Rules:
         return func(*constant(args), **kwargs) if self._conservative else NotImplemented
 
     def _layer_norm(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:  # noqa: ARG002
-        given = _named(("input", "normalized_shape", "weight", "bias", "eps"), args, kwargs)
+        given = named(("input", "normalized_shape", "weight", "bias", "eps"), args, kwargs)
         x, shape = given["input"], given["normalized_shape"]
         axes = tuple(range(-len(shape), 0))
         centred = x - x.mean(dim=axes, keepdim=True)
@@ -122,7 +122,7 @@ class Rules:
         return _affine(centred / (variance + given.get("eps", 1e-5)).sqrt(), given)
 
     def _rms_norm(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:  # noqa: ARG002
-        given = _named(("input", "normalized_shape", "weight", "eps"), args, kwargs)
+        given = named(("input", "normalized_shape", "weight", "eps"), args, kwargs)
         x = given["input"]
         axes = tuple(range(-len(given["normalized_shape"]), 0))
         eps = given.get("eps")
@@ -143,7 +143,7 @@ class Rules:
 
     def _multi_head_attention(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
         """Run the whole of torch's multi-head attention by the rules of its parts."""
-        given = _named(_MULTI_HEAD, args, kwargs)
+        given = named(_MULTI_HEAD, args, kwargs)
         plain = given["query"].dim() == 3 and given["in_proj_weight"] is not None
         rare = ("bias_k", "bias_v", "add_zero_attn", "key_padding_mask", "static_k", "static_v", "is_causal")
         if not plain or any(given.get(word) is not None and given[word] is not False for word in rare):
@@ -267,7 +267,8 @@ def flat(values: Any) -> list[Tensor]:
     return []
 
 
-def _named(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def named(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call by name."""
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 

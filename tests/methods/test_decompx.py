@@ -77,7 +77,7 @@ def test_parts_add_up_to_the_logits_in_post_norm_and_pre_norm_models(load, name,
 )
 def test_vectors_add_up_to_the_real_states_after_every_layer(load, name, cls):
     from attnlib import capture
-    from attnlib.methods.decompx import decomposed_states
+    from attnlib.methods.decompx_blocks import decomposed_states
 
     model, inputs, _ = load(name, cls)
     record = capture(model, inputs, internals=True)
@@ -100,32 +100,108 @@ def test_items_do_not_touch_one_another_and_padding_gets_nothing(load):
         assert (together[item, length:].abs() < 1e-12).all()
 
 
-def test_a_head_that_reads_two_tokens_is_refused_by_name(load):
-    from attnlib import NeedsError, capture, explain
+HEADS = {
+    "deit": "DeiTForImageClassificationWithTeacher",  # two tokens, two heads, their mean
+    "dinov2_registers": "Dinov2WithRegistersForImageClassification",  # class token and mean of the patches
+    "gpt2": "GPT2LMHeadModel",  # an activation written out in five functions
+    "llama": "LlamaForCausalLM",  # gates, root-mean-square norms, grouped queries
+}
 
-    model, inputs, _ = load("deit", "DeiTForImageClassificationWithTeacher")
+
+@pytest.mark.parametrize("name", HEADS)
+def test_parts_add_up_to_the_score_for_other_heads_and_feed_forwards(load, name):
+    from attnlib import capture, explain
+
+    model, inputs, _ = load(name, HEADS[name])
+    scores = []
+    for label in (1, 2):
+        record = capture(model, inputs, target=label, internals=True)
+        logits = record.output.logits if record.output.logits.dim() == 2 else record.output.logits[:, -1]
+        scores.append(explain(record, "decompx").scores)
+        assert_close(scores[-1].sum(dim=-1), logits[:, label].detach(), rtol=1e-6, atol=1e-7)
+    assert float((scores[0] - scores[1]).abs().max()) > 1e-3 * float(scores[0].abs().max())
+
+
+def test_any_function_of_the_output_is_explained(load):
+    from attnlib import capture, explain
+
+    model, inputs, _ = load("vit", "ViTForImageClassification")
+
+    def distance(output):
+        return torch.nn.functional.normalize(output.logits, dim=-1)[:, 0] - output.logits[:, 2] / 3
+
+    found = explain(capture(model, inputs, target=distance, internals=True), "decompx")
+    with torch.no_grad():
+        assert_close(found.scores.sum(dim=-1), distance(model(**inputs)), rtol=1e-7, atol=1e-8)
+    by_parts = [explain(capture(model, inputs, internals=True), "decompx", label=i).scores for i in range(3)]
+    assert not torch.allclose(found.scores, by_parts[0])
+
+
+def test_a_label_is_named_and_the_target_of_the_capture_is_explained(load):
+    from attnlib import capture, explain
+
+    model, inputs, _ = load("vit", "ViTForImageClassification")
+    name = model.config.id2label[2]
+    by_name = explain(capture(model, inputs, target=name, internals=True), "decompx")
+    by_index = explain(capture(model, inputs, internals=True), "decompx", label=2)
+    assert torch.equal(by_name.scores, by_index.scores)
+    assert by_name.options["label"] == name
+
+
+@pytest.mark.parametrize(("name", "cls"), [("gpt2", HEADS["gpt2"]), ("llama", HEADS["llama"])])
+def test_states_followed_function_by_function_add_up_to_the_real_ones(load, name, cls):
+    from attnlib import capture, explain
+
+    model, inputs, _ = load(name, cls)
     record = capture(model, inputs, internals=True)
-    with pytest.raises(NeedsError, match="of='token'"):
+    found = explain(record, "decompx", of="token", query=-1)
+    assert any("function by function" in note for note in found.notes)
+    assert found.scores.shape == inputs["input_ids"].shape
+    first = explain(record, "decompx", of="token", query=0).scores
+    assert (first[:, 1:].abs() < 1e-9).all()  # a causal model's first token is made of itself only
+
+
+def test_following_functions_gives_what_following_blocks_gives(load):
+    """The same numbers but for biases of the attention, which are then shared out where they are added."""
+    import copy
+    from dataclasses import replace
+
+    from attnlib import capture, explain
+
+    for name, cls in (("bert", "BertForSequenceClassification"), ("vit", "ViTForImageClassification")):
+        model, inputs, _ = load(name, cls)
+        model = copy.deepcopy(model)
+        for parameter, value in model.named_parameters():
+            if "attention" in parameter and parameter.endswith("bias") and "LayerNorm" not in parameter:
+                torch.nn.init.zeros_(value)
+        record = capture(model, inputs, internals=True)
+        expected = explain(record, "decompx", label=1).scores
+        states = explain(record, "decompx", of="token", query="all").scores
+        for layer in record.layers:
+            layer.internals = replace(layer.internals, feed_forward=None, problem="hidden by the test")
+        assert_close(explain(record, "decompx", label=1).scores, expected, rtol=1e-8, atol=1e-10)
+        again = explain(record, "decompx", of="token", query="all").scores
+        seen = inputs["attention_mask"][:, :, None] == 1 if "attention_mask" in inputs else again > -1
+        assert_close(again * seen, states * seen, rtol=1e-8, atol=1e-9)
+
+
+def test_a_function_without_a_rule_is_named_when_it_matters(load):
+    from attnlib import capture, explain
+    from attnlib.errors import CaptureError
+
+    model, inputs, _ = load("vit", "ViTForImageClassification")
+    record = capture(model, inputs, target=lambda o: o.logits.exp()[:, 0], internals=True)
+    with pytest.raises(CaptureError, match="exp"):
         explain(record, "decompx")
-    assert explain(record, "decompx", of="token").scores.shape == (2, 18)
-
-
-def test_a_feed_forward_of_another_kind_is_refused_by_name(load):
-    from attnlib import NeedsError, capture, explain
-
-    model, inputs, _ = load("gpt2", "GPT2LMHeadModel")
-    record = capture(model, inputs, internals=True)
-    with pytest.raises(NeedsError, match=r"transformer\.h\.0\.attn lacks a part"):
-        explain(record, "decompx", of="token", query=-1)
 
 
 def test_sizes_that_do_not_fit_are_refused_before_the_work(load, monkeypatch):
     from attnlib import capture, explain
     from attnlib.errors import BudgetError
-    from attnlib.methods import decompx
+    from attnlib.methods import decompx_blocks
 
     model, inputs, _ = load("bert", "BertForSequenceClassification")
     record = capture(model, inputs, internals=True)
-    monkeypatch.setattr(decompx, "_LARGEST", 11 * 11 * 32 * 8)
+    monkeypatch.setattr(decompx_blocks, "_LARGEST", 11 * 11 * 32 * 8)
     with pytest.raises(BudgetError, match="globenc or alti"):
         explain(record, "decompx")
