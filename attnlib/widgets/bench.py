@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from attnlib.interpretation import Interpretation, interpret
 from attnlib.methods import METHODS, explain
 from attnlib.models import LoadedModel, load_model
 from attnlib.picture import Picture, load_picture
-from attnlib.profiles import LayerProfile, layer_profile
+from attnlib.profiles import layer_profile
 from attnlib.record import AttentionRecord, Relevance
 from attnlib.regions import Regions
 from attnlib.widgets.image_source import image_layers, readout_row
 from attnlib.widgets.state import ExplorerState
+from attnlib.widgets.telling import region_table
+from attnlib.widgets.viewing import Viewer, viewer
 
 __all__ = ["ATTENTION", "Bench", "Findings"]
 
@@ -38,7 +41,7 @@ class Findings:
     relevance : what the method says; None for "attention".
     said : what the model said, in sentences.
     regions : named parts of the picture; None until they are found.
-    profile : entropy, distance and prefix share over layers and heads; None where it has no meaning.
+    profile : whose layers and heads the measures belong to; None until there are any.
     interpretation : the written text; None until there is a relevance over patches.
     measures : name of a measure -> its values, [layer, head].
     notes : what could not be done, in words.
@@ -48,7 +51,7 @@ class Findings:
     relevance: Relevance | None = None
     said: tuple[str, ...] = ()
     regions: Regions | None = None
-    profile: LayerProfile | None = None
+    profile: Any = None
     interpretation: Interpretation | None = None
     measures: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -70,6 +73,10 @@ class Bench:
         self._captured: tuple[Any, ...] | None = None
         self._given: Regions | None = None
         self._inputs: Any = None
+
+    def take(self, source: Any) -> None:
+        """Use another input of the kind that this bench shows."""
+        self.take_picture(source)
 
     def size_of_picture(self) -> tuple[int, int]:
         """Return (height, width) of the picture."""
@@ -111,18 +118,22 @@ class Bench:
                 return
             if self.loaded is None or self.picture is None:
                 raise InputError("choose a model and a picture first")
-            needs = self.needs()
-            target = self.state.target if "gradients" in needs else None
-            if "gradients" in needs and target is None:
-                raise InputError(f"{self.state.method} explains one answer of the model: choose a target")
+            target, internals = self.wanted_of_capture()
             prepared = self.loaded.prepare(self.picture, size=self.size)
-            internals = bool({"internals", "model"} & set(needs))
             record = capture(self.loaded, prepared, target=target, internals=internals)
             kept = self.findings.regions if self.findings and self._same_picture() else None
             self.findings = Findings(record, regions=kept)
             self._inputs = prepared.inputs
             self._say(prepared)
             self._captured = self._key()
+
+    def wanted_of_capture(self) -> tuple[Any, bool]:
+        """Return the target and whether internals are kept, as the chosen method needs them."""
+        needs = self.needs()
+        target = self.state.target if "gradients" in needs else None
+        if "gradients" in needs and target is None:
+            raise InputError(f"{self.state.method} explains one answer of the model: choose a target")
+        return target, bool({"internals", "model"} & set(needs))
 
     def explain(self) -> None:
         """Run the method."""
@@ -177,13 +188,31 @@ class Bench:
             elif found.regions is None and self.picture is not None:
                 found.regions = find_regions(self.picture)
 
-    def write(self, relevance: Relevance) -> None:
-        """Write what a map says: the method's, or that of the chosen layer and head."""
+    def told(self, relevance: Relevance) -> tuple[str, str]:
+        """Return what a map says in words, and the table of the parts of the picture, as HTML.
+
+        The map is the method's, or that of the chosen layer and head.
+        """
         with self.lock:
             found = self._found()
             found.interpretation = None
             regions = found.regions if found.regions is not None and len(found.regions) else None
             found.interpretation = interpret(relevance, regions, said=found.said or None, index=0)
+            return found.interpretation.to_html(), region_table(found.regions, relevance)
+
+    def view(
+        self, *, regions: Regions | None, relevances: Mapping[str, Relevance], budget_mb: float | int
+    ) -> Viewer:
+        """Pack what was found for the viewer, patch queries within a budget (0 = a kernel answers)."""
+        return viewer(
+            self.vision(),
+            self.picture,
+            regions=regions,
+            relevances=relevances,
+            budget_mb=budget_mb,
+            palette=self.state.palette,
+            title=f"{self.state.model}: {self.state.picture}",
+        )
 
     def chosen(self) -> Relevance:
         """Return the map of the selected layer, head and query.
@@ -209,6 +238,10 @@ class Bench:
         if len(record.streams) > 1 and "vision" in record.streams:
             return record.select(stream="vision")
         return record
+
+    def depth(self) -> int:
+        """Return how many layers can be shown."""
+        return len(image_layers(self.vision()))
 
     def needs(self) -> tuple[str, ...]:
         """Return what the chosen method needs of the capture."""

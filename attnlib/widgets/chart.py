@@ -14,18 +14,23 @@ import traitlets
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
-from attnlib.profiles import LayerProfile
 from attnlib.viz.theme import CONFIG, look
 
-__all__ = ["MEASURES", "BarChart", "profile_bars"]
+__all__ = ["MEASURES", "OF_PICTURES", "OF_TEXTS", "BarChart", "profile_bars"]
 
 MEASURES: Mapping[str, str] = {
     "entropy": "entropy / log N",
     "distance": "attention distance (patches)",
     "prefix_share": "share on prefix tokens",
     "artifact_share": "share on artifact patches",
+    "token_distance": "attention distance (tokens)",
+    "token_before": "share on the token before",
+    "separators": "share on separators",
+    "same_word": "share on the same word elsewhere",
 }
 """What a chart can show, with its axis label."""
+OF_PICTURES = ("entropy", "distance", "prefix_share", "artifact_share")
+OF_TEXTS = ("entropy", "token_distance", "token_before", "separators", "same_word")
 _PLAIN, _CHOSEN = "#4477aa", "#aa3377"
 
 
@@ -76,7 +81,7 @@ class BarChart(anywidget.AnyWidget):
 
 def profile_bars(
     values: Float[np.ndarray, "layer head"],
-    profile: LayerProfile,
+    profile: Any,
     *,
     measure: str = "entropy",
     layer: int = 0,
@@ -87,7 +92,7 @@ def profile_bars(
     Parameters
     ----------
     values : the measure.
-    profile : whose layers and heads these are.
+    profile : whose ``layers`` and ``heads`` these are.
     measure : a key of :data:`MEASURES`, for the axis label.
     layer, head : positions that are marked as chosen.
     """

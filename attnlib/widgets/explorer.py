@@ -20,11 +20,11 @@ from attnlib.widgets.bench import Bench
 from attnlib.widgets.chart import MEASURES, BarChart, profile_bars
 from attnlib.widgets.exporting import parameters_yaml, view_json, view_picture, write_text
 from attnlib.widgets.fragment import page
-from attnlib.widgets.image_source import image_layers
 from attnlib.widgets.live import LiveViewer
 from attnlib.widgets.menu import Menu
-from attnlib.widgets.telling import message, problem, region_table, sentences
-from attnlib.widgets.viewing import Viewer, viewer
+from attnlib.widgets.telling import message, problem, sentences
+from attnlib.widgets.text_bench import TextBench
+from attnlib.widgets.viewing import Viewer
 from attnlib.widgets.work import Cancelled, Step, Worker
 
 __all__ = ["Explorer", "read_target"]
@@ -51,7 +51,8 @@ class Explorer(widgets.VBox):
         self.downloads = self._downloads()
         first, second = self.menu.boxes()
         charts = widgets.VBox([self.menu.measure, self.chart], layout={"width": "100%"})
-        names = ("What the map says", "Parts of the picture", "Layers and heads", "Take it away")
+        parts = "Tokens" if self.state.kind == "text" else "Parts of the picture"
+        names = ("What the map says", parts, "Layers and heads", "Take it away")
         panels = widgets.Stack([self.text, self.table, charts, self.downloads], selected_index=0)
         chooser = widgets.ToggleButtons(options=[(name, n) for n, name in enumerate(names)])
         widgets.jslink((chooser, "index"), (panels, "selected_index"))
@@ -85,6 +86,8 @@ class Explorer(widgets.VBox):
             ("writing", self.write),
             ("drawing", self.show),
         ]
+        if self.state.kind == "text":
+            steps = [steps[0], steps[1], steps[3]]
         return [(name, self._attempt(name, work)) for name, work in steps]
 
     def _attempt(self, name: str, work: Callable[[], None]) -> Callable[[], None]:
@@ -104,7 +107,7 @@ class Explorer(widgets.VBox):
         """Take model, picture, method and target from the menu and start the work on another thread."""
         menu, state = self.menu, self.state
         if menu.picture.value and menu.picture.value != state.picture:
-            self.bench.take_picture(menu.picture.value)
+            self.bench.take(menu.picture.value)
         state.model = menu.model.value
         state.target = read_target(menu.target.value)
         state.method = str(menu.method.value)
@@ -120,7 +123,8 @@ class Explorer(widgets.VBox):
         with self.bench.lock:
             packed = self.packed(budget_mb=0.0)
         layers = packed.document["sources"][0]["layers"]
-        self.menu.limit(len(layers), max(len(one["heads"]) for one in layers))
+        texts = max(1, len(self.bench.texts)) if isinstance(self.bench, TextBench) else 1
+        self.menu.limit(len(layers), max(len(one["heads"]) for one in layers), texts)
         if self.bench.loaded is not None:
             self.menu.offer_targets(self.bench.loaded.labels)
         if self.viewer is None:
@@ -140,19 +144,10 @@ class Explorer(widgets.VBox):
         found, state = self.bench.findings, self.state
         if found is None:
             raise InputError("there is nothing to show yet")
-        record = self.bench.vision()
-        layers = image_layers(record)
-        state.layer = min(state.layer, len(layers) - 1)
         maps = {} if found.relevance is None else {state.method: found.relevance}
-        packed = viewer(
-            record,
-            self.bench.picture,
-            regions=found.regions if found.regions is not None and len(found.regions) else None,
-            relevances=maps,
-            budget_mb=budget_mb,
-            palette=state.palette,
-            title=f"{state.model}: {state.picture}",
-        )
+        regions = found.regions if found.regions is not None and len(found.regions) else None
+        packed = self.bench.view(regions=regions, relevances=maps, budget_mb=budget_mb)
+        state.layer = min(state.layer, len(packed.document["sources"][0]["layers"]) - 1)
         shown = {**packed.state["a"], **state.selection(), "map": int(bool(maps))}
         packed.state = {**packed.state, "a": shown, "b": shown, "regions": state.show_regions}
         return packed
@@ -164,12 +159,7 @@ class Explorer(widgets.VBox):
         except InputError as error:
             self.text.value = self.table.value = message(str(error))
             return
-        self.bench.write(relevance)
-        found = self.bench.findings
-        if found is None:
-            return
-        self.text.value = "" if found.interpretation is None else found.interpretation.to_html()
-        self.table.value = region_table(found.regions, relevance)
+        self.text.value, self.table.value = self.bench.told(relevance)
 
     def write_soon(self) -> None:
         """Write again when the hand has rested for a moment."""
@@ -207,11 +197,10 @@ class Explorer(widgets.VBox):
 
     def save_html(self, path: str | os.PathLike[str], *, budget_mb: float | int = 3.0) -> Path:
         """Write the present view as one page that needs no kernel and no network."""
-        found = self.bench.findings
         packed = self.packed(budget_mb=budget_mb)
         body = self.said.value + packed.to_html()
-        if found is not None and found.interpretation is not None:
-            body += found.interpretation.to_html()
+        if self.bench.findings is not None:
+            body += self.bench.told(self.relevance())[0]
         return write_text(path, page(packed.title, body))
 
     def save_png(self, path: str | os.PathLike[str]) -> Path:
@@ -276,6 +265,9 @@ class Explorer(widgets.VBox):
             if name in ("layer", "head", "heads"):
                 self.show_chart()
             self.write_soon()
+        elif name == "item" and isinstance(self.bench, TextBench):
+            self.bench.choose_item(self.state.item)
+            self.worker.start([*self.steps(), *self.later()])
         elif name == "palette" and self.viewer is not None:
             self.viewer.state = {**self.viewer.state, "palette": self.state.palette}
         elif name == "show_regions" and self.viewer is not None:
@@ -301,6 +293,8 @@ class Explorer(widgets.VBox):
         self._take_bytes(data, "pasted picture")
 
     def _take_bytes(self, data: bytes, name: str) -> None:
+        if self.state.kind == "text":
+            raise InputError("this explorer shows texts: open explore(model, picture) for a picture")
         self.bench.take_picture(load_picture(data))
         self.state.picture = name
         self.menu.picture.value = name

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from attnlib.errors import InputError
 from attnlib.record import Relevance
 from attnlib.widgets.bench import Bench
-from attnlib.widgets.poster import jpeg
+from attnlib.widgets.poster import jpeg, text_matrix
+from attnlib.widgets.text_bench import TextBench
+from attnlib.widgets.text_source import token_share
 
 __all__ = ["FORMAT", "parameters_yaml", "view_json", "view_picture", "write_text"]
 
@@ -30,9 +35,7 @@ def view_json(bench: Bench, relevance: Relevance) -> str:
         "method": relevance.method,
         "query": relevance.query,
         "said": list(found.said),
-        "prefix_share": float(relevance.prefix_share()[0]),
-        "share": relevance.share(without_identity=True)[0].tolist(),
-        "lift": relevance.lift(without_identity=True)[0].tolist(),
+        **_numbers(bench, relevance),
         "notes": [*relevance.notes, *found.notes],
         "regions": [],
         "interpretation": None,
@@ -47,12 +50,27 @@ def view_json(bench: Bench, relevance: Relevance) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1)
 
 
-def view_picture(bench: Bench, relevance: Relevance, *, suffix: str = ".png") -> bytes:
-    """Return the present view drawn over the picture, with its legend, as PNG or JPEG bytes."""
-    import io
+def _numbers(bench: Bench, relevance: Relevance) -> dict[str, Any]:
+    if isinstance(bench, TextBench):
+        share = token_share(relevance)
+        return {"tokens": bench.tokens(), "share": share.tolist(), "lift": (share * len(share)).tolist()}
+    return {
+        "prefix_share": float(relevance.prefix_share()[0]),
+        "share": relevance.share(without_identity=True)[0].tolist(),
+        "lift": relevance.lift(without_identity=True)[0].tolist(),
+    }
 
+
+def view_picture(bench: Bench, relevance: Relevance, *, suffix: str = ".png") -> bytes:
+    """Return the present view as PNG or JPEG bytes: over the picture with its legend, or the matrix."""
     from attnlib.viz.static import overlay_image
 
+    if isinstance(bench, TextBench):
+        state = bench.state
+        place = min(state.layer, len(bench.layers()) - 1) if state.layers == "one" else -1
+        head = state.head if state.heads == "one" else state.heads
+        image = text_matrix(bench.vision(), place=place, head=head)
+        return _encoded(image, suffix)
     if bench.picture is None:
         raise InputError("there is no picture to draw over")
     bands = bench.state.palette in ("bands", "colour-blind")
@@ -62,6 +80,10 @@ def view_picture(bench: Bench, relevance: Relevance, *, suffix: str = ".png") ->
         else {"style": "continuous", "colours": bench.state.palette}
     )
     image = overlay_image(relevance, bench.picture, **style)  # type: ignore[arg-type]
+    return _encoded(image, suffix)
+
+
+def _encoded(image: Image.Image, suffix: str) -> bytes:
     if suffix in (".jpg", ".jpeg"):
         return jpeg(image)
     buffer = io.BytesIO()

@@ -24,7 +24,7 @@ from attnlib.record import AttentionRecord, LayerAttention, Relevance
 from attnlib.regions import Regions
 from attnlib.widgets.outlines import region_parts
 from attnlib.widgets.packing import PRECISION, Blob
-from attnlib.widgets.text_source import token_labels
+from attnlib.widgets.word_rows import Row, row_form, row_notes, word_rows
 
 __all__ = [
     "QueryForm",
@@ -38,8 +38,6 @@ __all__ = [
 ]
 
 _BLOCK = 512
-_MAX_WORDS = 512
-Row = tuple[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -182,16 +180,16 @@ def put_image_source(
     grid = main.grid or (1, 1)  # image_layers keeps only layouts with a grid
     cross = last.kind == "cross"
     form = QueryForm("u8", 1, 0) if cross else choose_form(len(layers), grid, budget_mb)
-    words = _words(record, last, main, item, tokens)
+    words = word_rows(record, last, main, item, tokens)
     wanted = list(rows) if rows is not None else words or named_rows(main)
     heads = sum(layer.num_heads if layer.heads is None else len(layer.heads) for layer, _ in layers)
-    row_form = _row_form(len(words), heads, len(layers), main.num_patches, words_mb)
+    held_as = row_form(len(words), heads, len(layers), main.num_patches, words_mb)
     seen = _seen(record, last, main, item)
     described = []
     for place, (layer, layout) in enumerate(layers):
         held = form.every > 0 and (len(layers) - 1 - place) % form.every == 0 and layout.grid == main.grid
         own = wanted if layout.grid == main.grid else named_rows(layout)[: len(wanted)]
-        described.append(_put_layer(blob, layer, layout, own, item, form if held else None, seen, row_form))
+        described.append(_put_layer(blob, layer, layout, own, item, form if held else None, seen, held_as))
     window = _window(record, main, item, picture)
     return {
         "kind": "image",
@@ -202,14 +200,14 @@ def put_image_source(
         "num_seen": int(seen.sum()) if seen is not None else main.num_patches,
         "prefix": list(main.prefix_tokens),
         "rows": [label for label, _ in wanted],
-        "row_precision": PRECISION[row_form[0]],
-        "words": [_word(label) for label, _ in words],
+        "row_precision": PRECISION[held_as[0]],
+        "words": [label.rpartition(" (token ")[0] for label, _ in words],
         "cross": cross,
         "layers": described,
         "pool": form.pool,
         "query_precision": PRECISION[form.dtype],
         "query_notes": [] if cross else list(form.words(len(layers))),
-        "notes": [*_row_notes(row_form, last, words), *record.provenance.notes],
+        "notes": [*row_notes(held_as, last, len(words)), *record.provenance.notes],
         "maps": [_put_relevance(blob, k, r, item, main) for k, r in (relevances or {}).items()],
         "regions": [] if regions is None else region_parts(blob, regions, picture, main, window),
     }
@@ -238,7 +236,7 @@ def _put_layer(
     item: int,
     form: QueryForm | None,
     seen: np.ndarray | None,
-    row_form: tuple[str, bool],
+    held_as: tuple[str, bool],
 ) -> dict[str, Any]:
     grid = layout.grid
     if grid is None:
@@ -249,7 +247,7 @@ def _put_layer(
     if seen is not None and seen.size == kept.shape[-1]:
         kept = kept * seen
     outside = values.sum(dim=-1) - values[..., patches].sum(dim=-1)
-    dtype, merged = row_form
+    dtype, merged = held_as
     if merged:
         kept, outside = kept.mean(axis=1, keepdims=True), outside.mean(dim=1, keepdim=True)
     described = {
@@ -346,50 +344,6 @@ def _prefix_share(relevance: Relevance, item: int) -> float:
     positive = scores.clamp(min=0)
     total = float(positive.sum())
     return 1 - float(positive[relevance.layout.patch_slice].sum()) / total if total > 0 else 0.0
-
-
-def _words(
-    record: AttentionRecord,
-    layer: LayerAttention,
-    layout: TokenLayout,
-    item: int,
-    tokens: Sequence[str] | None,
-) -> list[Row]:
-    """Return one row for each word that looks at the picture: all queries of cross-attention, or the
-    text around the image in one sequence; none where there is no text.
-    """
-    labels = token_labels(record, layer, item, "query", tokens)
-    if layer.kind == "cross":
-        places = list(range(len(labels)))
-    elif "image" in layout.spans:
-        patches = range(layout.num_tokens)[layout.patch_slice]
-        places = [i for i in range(layout.num_prefix_tokens, len(labels)) if i not in patches]
-        read = layout.readout_indices[-1] if isinstance(layout.readout, tuple) else -1
-        places.sort(key=lambda i: i != read)  # what the head reads comes first
-    else:
-        return []
-    return [(f"{labels[i]} (token {i})", (i,)) for i in places[:_MAX_WORDS]]
-
-
-def _word(label: str) -> str:
-    return label.rpartition(" (token ")[0]
-
-
-def _row_form(words: int, heads: int, layers: int, patches: int, budget_mb: float | int) -> tuple[str, bool]:
-    """Return how rows are held: the number type, and whether heads are averaged."""
-    for dtype, each, merged in (("f32", 4, False), ("f16", 2, False), ("u8", 1, False)):
-        if words * heads * patches * each * 4 / 3 <= budget_mb * 1e6:
-            return dtype, merged
-    return ("f16" if words * layers * patches * 8 / 3 <= budget_mb * 1e6 else "u8"), True
-
-
-def _row_notes(form: tuple[str, bool], layer: LayerAttention, words: Sequence[Row]) -> list[str]:
-    notes = []
-    if form[1]:
-        notes.append("for words the mean over the heads is held: single heads would be too large")
-    if layer.kind == "cross" and layer.num_queries > len(words) >= _MAX_WORDS:
-        notes.append(f"the first {_MAX_WORDS} of {layer.num_queries} words are held")
-    return notes
 
 
 def _seen(record: AttentionRecord, layer: LayerAttention, main: TokenLayout, item: int) -> np.ndarray | None:

@@ -12,9 +12,9 @@ from attnlib.methods import METHODS
 from attnlib.models import MODELS
 from attnlib.picture import samples
 from attnlib.widgets.bench import ATTENTION
-from attnlib.widgets.chart import MEASURES
+from attnlib.widgets.chart import MEASURES, OF_PICTURES, OF_TEXTS
 from attnlib.widgets.palettes import viewer_palettes
-from attnlib.widgets.state import FOLDS, ExplorerState, read_query
+from attnlib.widgets.state import FOLDS, ExplorerState, read_query, read_token
 
 __all__ = ["Menu"]
 
@@ -37,7 +37,14 @@ class Menu:
         self._guard = guard
         self._busy = threading.local()
         self.model = _combobox("model", state.model, sorted(MODELS))
-        self.picture = _combobox("picture", state.picture, [f"sample:{name}" for name in samples()])
+        text = state.kind == "text"
+        known = [] if text else [f"sample:{name}" for name in samples()]
+        self.picture = _combobox("text" if text else "picture", state.picture, known)
+        if text:
+            self.picture.layout.width = "min(640px, 95%)"
+        self.item = widgets.BoundedIntText(
+            0, min=0, max=0, description="text number", style=_STYLE, layout={"width": "150px"}
+        )
         self.upload = widgets.FileUpload(
             accept="image/*", multiple=False, description="Upload a picture", tooltip="upload a picture"
         )
@@ -56,7 +63,11 @@ class Menu:
         )
         self.heads = _dropdown("fusion of heads", FOLDS, state.heads)
         self.query = widgets.Text(
-            "", description="query patch", placeholder="row, column", continuous_update=False, style=_STYLE
+            "",
+            description="query token" if text else "query patch",
+            placeholder="number" if text else "row, column",
+            continuous_update=False,
+            style=_STYLE,
         )
         self.direction = _dropdown(
             "direction", [("where it looks", "from"), ("who looks at it", "to")], state.direction
@@ -64,7 +75,8 @@ class Menu:
         shown = [name for name in viewer_palettes() if name != "difference"]
         self.palette = _dropdown("palette", shown, state.palette)
         self.regions = widgets.Checkbox(state.show_regions, description="parts of the picture", indent=False)
-        self.measure = _dropdown("chart", [(words, name) for name, words in MEASURES.items()], state.measure)
+        measures = OF_TEXTS if text else OF_PICTURES
+        self.measure = _dropdown("chart", [(MEASURES[name], name) for name in measures], state.measure)
         self._bind()
 
     def boxes(self) -> tuple[widgets.Widget, widgets.Widget]:
@@ -72,12 +84,16 @@ class Menu:
         top = [self.model, self.picture, self.upload, self.method, self.target, self.run, self.cancel]
         rows = [self.layer, self.layers, self.head, self.heads, self.query, self.direction]
         rows += [self.palette, self.regions]
+        if self.state.kind == "text":
+            top[2] = self.item
+            rows.remove(self.regions)
         flow = {"flex_flow": "row wrap", "align_items": "center"}
         return widgets.HBox(top, layout=flow), widgets.HBox(rows, layout=flow)
 
-    def limit(self, layers: int, heads: int) -> None:
-        """Set how many layers and heads there are."""
-        self.layer.max, self.head.max = layers - 1, heads - 1
+    def limit(self, layers: int, heads: int, texts: int = 1) -> None:
+        """Set how many layers, heads and texts there are."""
+        self.layer.max, self.head.max, self.item.max = layers - 1, heads - 1, texts - 1
+        self.item.layout.display = "" if texts > 1 else "none"
 
     def offer_targets(self, labels: tuple[str, ...]) -> None:
         """Offer the model's own labels as targets."""
@@ -95,7 +111,7 @@ class Menu:
             self.layer.value, self.head.value = state.layer, state.head
             self.regions.value = state.show_regions
             self.target.value = _text(state.target)
-            self.query.value = "" if state.query is None else f"{state.query[0]}, {state.query[1]}"
+            self.query.value, self.item.value = state.query_text(), state.item
         finally:
             self._busy.on = False
 
@@ -106,6 +122,7 @@ class Menu:
         self._on(self.layer, lambda value: self.state.goto(value))
         self._on(self.regions, lambda value: setattr(self.state, "show_regions", value))
         self._on(self.query, self._choose_query)
+        self._on(self.item, lambda value: setattr(self.state, "item", value))
 
     def _on(self, control: widgets.Widget, react: Callable[[Any], None]) -> None:
         guarded = self._guard(react)
@@ -117,7 +134,7 @@ class Menu:
         control.observe(hear, names="value")
 
     def _choose_query(self, text: str) -> None:
-        self.state.choose_query(read_query(text))
+        self.state.choose_query(read_token(text) if self.state.kind == "text" else read_query(text))
 
 
 def _text(target: Any) -> str:

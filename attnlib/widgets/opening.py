@@ -5,32 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 from attnlib.errors import InputError
-from attnlib.models import LoadedModel
+from attnlib.models import LoadedModel, load_model
 from attnlib.record import AttentionRecord
 from attnlib.regions import Regions
 from attnlib.widgets.bench import Bench
 from attnlib.widgets.explorer import Explorer, read_target
-from attnlib.widgets.image_source import image_layers
-from attnlib.widgets.state import ExplorerState, read_head, read_query
+from attnlib.widgets.image_source import picture_parts
+from attnlib.widgets.state import ExplorerState, read_head, read_query, read_token
+from attnlib.widgets.text_bench import SAMPLE_TEXTS, TextBench, reads_text
 
 __all__ = ["explore"]
 
 
 def explore(
     model: LoadedModel | str | AttentionRecord = "dinov2-small-saliency",
-    picture: Any = "sample:poster",
+    picture: Any = None,
     *,
     method: str = "rollout",
     options: dict[str, Any] | None = None,
     target: Any = None,
     layer: int = -1,
     head: int | str = "mean",
-    query: tuple[int, int] | str | None = None,
+    query: tuple[int, int] | int | str | None = None,
     regions: Regions | str | None = "find",
     palette: str = "bands",
     size: int | tuple[int, int] | None = None,
 ) -> Explorer:
-    """Open the explorer: one picture, one model, every layer, head, query and method.
+    """Open the explorer: one picture or text, one model, every layer, head, query and method.
 
     The first picture is there when this returns; charts, parts of the picture and the text follow on
     another thread (``.wait()`` waits for them).
@@ -38,16 +39,18 @@ def explore(
     Parameters
     ----------
     model : what ``load_model`` returned or takes, or a record that was captured elsewhere.
-    picture : anything ``load_picture`` takes.
+    picture : anything ``load_picture`` takes; for a model of text a text, a pair of texts (tuple) or a
+        list of them. A sample if omitted.
     method : a name in METHODS, or "attention" for layers and heads only.
     options : options of the method.
     target : what a gradient method explains.
     layer : the layer shown first, a position; negative counts from the end.
     head : the head shown first (also as text), or "mean", "max", "min".
-    query : a patch (row, column), also as text; None or "" = the row the head reads.
-    regions : "find" looks for text and faces; named regions; None = none.
+    query : a patch (row, column) or the number of a token, also as text; None or "" = the row the head
+        reads.
+    regions : "find" looks for text and faces; named regions; None = none. Pictures only.
     palette : a palette of the viewer.
-    size : size of the model input, as for ``LoadedModel.prepare``.
+    size : size of the model input, as for ``LoadedModel.prepare``. Pictures only.
 
     Returns
     -------
@@ -56,34 +59,42 @@ def explore(
     Raises
     ------
     AttnlibError
-        If the model, the picture or the method cannot be used.
+        If the model, the picture, the text or the method cannot be used.
+
+    Examples
+    --------
+    ``explore("minilm-l6", ["Time flies like an arrow.", "Fruit flies like a banana."])``
     """
     state = ExplorerState(
         method=method, options=dict(options or {}), target=read_target(target), palette=palette
     )
-    bench = Bench(state)
+    record, loaded = (model, None) if isinstance(model, AttentionRecord) else (None, _loaded(model))
+    text = reads_text(loaded) if loaded is not None else record is not None and not picture_parts(record)
+    bench = TextBench(state) if text else Bench(state)
     bench.size = size
-    bench.take_picture(picture)
-    if isinstance(model, AttentionRecord):
-        state.model = model.provenance.model
-        bench.take_record(model)
-    elif isinstance(model, str):
-        state.model = model
+    if isinstance(bench, TextBench):
+        if picture is not None or record is None:
+            bench.take(list(SAMPLE_TEXTS) if picture is None else picture)
     else:
-        bench.take_model(model)
-    if not isinstance(regions, str):
-        bench.take_regions(regions if regions is not None else Regions((), bench.size_of_picture()))
-    elif regions != "find":
-        raise InputError(f"regions must be 'find', Regions or None, got {regions!r}")
+        bench.take(_picture_for(loaded, picture))
+        if not isinstance(regions, str):
+            bench.take_regions(regions if regions is not None else Regions((), bench.size_of_picture()))
+        elif regions != "find":
+            raise InputError(f"regions must be 'find', Regions or None, got {regions!r}")
+    if record is not None:
+        state.model = record.provenance.model
+        bench.take_record(record)
+    elif loaded is not None:
+        bench.take_model(loaded)
     explorer = Explorer(bench)
     first = explorer.steps()
-    for _, step in first[1:3] if isinstance(model, AttentionRecord) else first[:3]:
+    for _, step in first[1:3] if record is not None else first[:3]:
         step()
-    depth = len(image_layers(bench.vision()))
+    depth = bench.depth()
     if not -depth <= layer < depth:
         raise InputError(f"layer {layer} does not exist: there are {depth}")
     state.layer = layer % depth
-    state.choose_query(read_query(query))
+    state.choose_query(read_token(query) if text else read_query(query))
     head = read_head(head)
     if isinstance(head, int):
         state.head, state.heads = head, "one"
@@ -92,3 +103,17 @@ def explore(
     explorer.show()
     explorer.worker.start(explorer.later())
     return explorer
+
+
+def _loaded(model: LoadedModel | str) -> LoadedModel:
+    return load_model(model) if isinstance(model, str) else model
+
+
+def _picture_for(loaded: LoadedModel | None, picture: Any) -> Any:
+    """Return the picture that was given, a sample if none was; say so if it is text."""
+    if picture is None:
+        return "sample:poster"
+    if isinstance(picture, (list, tuple)) and picture and all(isinstance(one, str) for one in picture):
+        name = "this record" if loaded is None else loaded.name
+        raise InputError(f"{name} takes pictures: give explore one picture, or a model of text for texts")
+    return picture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -15,7 +16,7 @@ from attnlib.viz.theme import SEQUENTIAL, colour_map
 from attnlib.widgets.image_source import image_layers, merge_heads, named_rows
 from attnlib.widgets.text_source import MAX_PAGE, matrix_part, text_parts, token_labels
 
-__all__ = ["jpeg", "picture_poster", "selected_relevance", "text_poster"]
+__all__ = ["jpeg", "picture_poster", "selected_relevance", "text_matrix", "text_poster"]
 
 _LONGEST = 460
 _LABELLED = 40
@@ -76,7 +77,12 @@ def picture_poster(record: AttentionRecord, picture: Picture, *, title: str, **s
     return jpeg(overlay_image(relevance, picture, longest=_LONGEST, title=title))
 
 
-def text_poster(
+def text_poster(record: AttentionRecord, **selection: Any) -> bytes:
+    """Draw :func:`text_matrix` as a JPEG."""
+    return jpeg(text_matrix(record, **selection))
+
+
+def text_matrix(
     record: AttentionRecord,
     *,
     part: str | None = None,
@@ -84,8 +90,8 @@ def text_poster(
     head: int | str = "mean",
     item: int = 0,
     tokens: Sequence[str] | None = None,
-) -> bytes:
-    """Draw the matrix of one layer, with the tokens beside it where they fit, as a JPEG."""
+) -> Image.Image:
+    """Draw the matrix of one layer, with the tokens beside it where they fit."""
     parts = text_parts(record)
     layer = parts[part or next(iter(parts))][place]
     queries = token_labels(record, layer, item, "query", tokens)[:MAX_PAGE]
@@ -99,8 +105,8 @@ def text_poster(
         (len(keys) * cell, len(queries) * cell), Image.Resampling.NEAREST
     )
     if not labelled:
-        return jpeg(matrix)
-    return jpeg(_with_labels(matrix, queries, keys, cell))
+        return matrix
+    return _with_labels(matrix, queries, keys, cell)
 
 
 def _with_labels(matrix: Image.Image, queries: Sequence[str], keys: Sequence[str], cell: int) -> Image.Image:

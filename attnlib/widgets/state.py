@@ -8,7 +8,7 @@ import traitlets
 
 from attnlib.errors import InputError
 
-__all__ = ["FOLDS", "ExplorerState", "read_head", "read_query"]
+__all__ = ["FOLDS", "ExplorerState", "read_head", "read_query", "read_token"]
 
 FOLDS = ("one", "mean", "max", "min")
 """How layers or heads are merged; "one" = the chosen one."""
@@ -26,7 +26,9 @@ class ExplorerState(traitlets.HasTraits):
     target : what the model's answer is explained for, for methods that need it; None = no target.
     layer, head : positions in the record.
     layers, heads : one of :data:`FOLDS`.
-    query : a patch (row, column), or None for the row the head reads.
+    kind : "picture" or "text": what the model reads.
+    item : which of several texts is shown.
+    query : a patch (row, column), a token of text, or None for the row the head reads.
     direction : "from" = where the query looks, "to" = who looks at it.
     palette : a palette of the viewer.
     show_regions : whether outlines and shares of regions are shown.
@@ -42,7 +44,13 @@ class ExplorerState(traitlets.HasTraits):
     layers = traitlets.Enum(FOLDS, "one")
     head = traitlets.Int(0)
     heads = traitlets.Enum(FOLDS, "mean")
-    query = traitlets.Tuple(traitlets.Int(), traitlets.Int(), allow_none=True, default_value=None)
+    kind = traitlets.Enum(("picture", "text"), "picture")
+    item = traitlets.Int(0)
+    query = traitlets.Union(
+        [traitlets.Tuple(traitlets.Int(), traitlets.Int()), traitlets.Int()],
+        allow_none=True,
+        default_value=None,
+    )
     direction = traitlets.Enum(("from", "to"), "from")
     palette = traitlets.Unicode("bands")
     show_regions = traitlets.Bool(True)
@@ -51,7 +59,7 @@ class ExplorerState(traitlets.HasTraits):
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values."""
         values = {name: getattr(self, name) for name in sorted(self.trait_names())}
-        values["query"] = None if self.query is None else list(self.query)
+        values["query"] = self._plain_query()
         values["target"] = (
             self.target if isinstance(self.target, (str, int, type(None))) else str(self.target)
         )
@@ -59,15 +67,25 @@ class ExplorerState(traitlets.HasTraits):
 
     def to_parameters(self) -> dict[str, Any]:
         """Return the parameters that make the notebooks and the report show the present view."""
-        parameters: dict[str, Any] = {"model": self.model, "picture": self.picture, "method": self.method}
+        source = "sentence" if self.kind == "text" else "picture"
+        parameters: dict[str, Any] = {"model": self.model, source: self.picture, "method": self.method}
         if self.target is not None:
             parameters["target"] = str(self.target)
         if self.layers == "one":
             parameters["layer"] = self.layer
         parameters["head"] = str(self.head) if self.heads == "one" else self.heads
         if self.query is not None:
-            parameters["query"] = f"{self.query[0]}, {self.query[1]}"
+            parameters["query"] = self.query_text()
         return parameters
+
+    def query_text(self) -> str:
+        """Return the query as it is typed: "row, column", the number of a token, or nothing."""
+        if self.query is None:
+            return ""
+        return str(self.query) if isinstance(self.query, int) else f"{self.query[0]}, {self.query[1]}"
+
+    def _plain_query(self) -> list[int] | int | None:
+        return list(self.query) if isinstance(self.query, tuple) else self.query
 
     def selection(self) -> dict[str, Any]:
         """Return side A of the viewer's state."""
@@ -76,7 +94,7 @@ class ExplorerState(traitlets.HasTraits):
             "layers": self.layers,
             "head": self.head,
             "heads": self.heads,
-            "query": None if self.query is None else list(self.query),
+            "query": self._plain_query(),
             "direction": self.direction,
         }
 
@@ -87,12 +105,14 @@ class ExplorerState(traitlets.HasTraits):
             self.layer, self.head = int(selection["layer"]), int(selection["head"])
             self.layers, self.heads = selection["layers"], selection["heads"]
             self.direction = selection["direction"]
-            if query is None or isinstance(query, (list, tuple)):
-                self.choose_query(None if query is None else (int(query[0]), int(query[1])))
+            if query is None or isinstance(query, int):
+                self.choose_query(query)
+            else:
+                self.choose_query((int(query[0]), int(query[1])))
 
-    def choose_query(self, query: tuple[int, int] | None) -> None:
-        """Make a patch (row, column) the query, or go back to the row the head reads (None)."""
-        self.set_trait("query", None if query is None else tuple(query))
+    def choose_query(self, query: tuple[int, int] | int | None) -> None:
+        """Make a patch (row, column) or a token the query, or go back to what the head reads (None)."""
+        self.set_trait("query", query if query is None or isinstance(query, int) else tuple(query))
 
     def goto(self, layer: int, head: int | None = None) -> None:
         """Go to a layer, and to one head of it or the mean over its heads."""
@@ -120,6 +140,23 @@ def read_query(given: Any) -> tuple[int, int] | None:
     except (TypeError, ValueError):
         raise InputError(f"a query patch is two whole numbers, row and column; got {given!r}") from None
     return row, column
+
+
+def read_token(given: Any) -> int | None:
+    """Return a token of text from a number, also as text; None from nothing.
+
+    Raises
+    ------
+    InputError
+        If it is no whole number of at least 0.
+    """
+    if given is None or (isinstance(given, str) and not given.strip()):
+        return None
+    if isinstance(given, int) and given >= 0:
+        return given
+    if isinstance(given, str) and given.strip().isdigit():
+        return int(given)
+    raise InputError(f"a query token is one whole number, counted from 0; got {given!r}")
 
 
 def read_head(given: int | str) -> int | str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from attnlib.record import Relevance
 from attnlib.regions import Regions
 
-__all__ = ["message", "problem", "region_table", "sentences"]
+__all__ = ["message", "problem", "region_table", "sentences", "token_table"]
 
 
 def problem(error: BaseException) -> str:
@@ -51,4 +51,17 @@ def region_table(regions: Regions | None, relevance: Relevance | None) -> str:
     return (
         "<table><caption>Parts of the picture</caption><thead><tr><th>part</th><th>share of mass</th>"
         f"<th>share of area</th><th>lift</th></tr></thead><tbody>{lines}</tbody></table>{notes}"
+    )
+
+
+def token_table(rows: Iterable[tuple[int, str, float, float]], count: int) -> str:
+    """Return a table of (place, token, share, lift), strongest first."""
+    lines = "".join(
+        f'<tr><th scope="row" style="text-align:left">{html.escape(token)}</th><td>{place}</td>'
+        f"<td>{share:.1%}</td><td>{lift:.2f}x</td></tr>"
+        for place, token, share, lift in rows
+    )
+    return (
+        f"<table><caption>The strongest of {count} tokens</caption><thead><tr><th>token</th><th>place</th>"
+        f"<th>share of mass</th><th>lift</th></tr></thead><tbody>{lines}</tbody></table>"
     )

@@ -8,7 +8,7 @@ named as absent; a kernel answers for them.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,10 +17,10 @@ import torch
 
 from attnlib.errors import InputError
 from attnlib.layout import TokenLayout
-from attnlib.record import AttentionRecord, LayerAttention
+from attnlib.record import AttentionRecord, LayerAttention, Relevance
 from attnlib.widgets.packing import PRECISION, Blob, log_codes
 
-__all__ = ["MAX_PAGE", "matrix_part", "pages", "put_text_source", "text_parts", "word_spans"]
+__all__ = ["MAX_PAGE", "matrix_part", "pages", "put_text_source", "text_parts", "token_share", "word_spans"]
 
 MAX_PAGE = 512
 """Most tokens that one page of the text view shows."""
@@ -78,6 +78,7 @@ def put_text_source(
     tokens: Sequence[str] | None = None,
     page_size: int = MAX_PAGE,
     budget_mb: float | int = 16.0,
+    relevances: Mapping[str, Relevance] | None = None,
 ) -> dict[str, Any]:
     """Pack one kind of attention of one text and return the description that the viewer reads.
 
@@ -92,6 +93,7 @@ def put_text_source(
     tokens : the tokens' own words, for records that do not know them; used for the axes they fit.
     page_size : most tokens of a page, up to 512.
     budget_mb : what the numbers may take, in MB of the page; 0 = hold none (a kernel answers).
+    relevances : maps over the same tokens by name, such as ``{"rollout": explain(record)}``.
 
     Raises
     ------
@@ -138,6 +140,7 @@ def put_text_source(
         "blocks": blocks,
         "precision": PRECISION[dtype],
         "notes": [*notes, *record.provenance.notes],
+        "maps": [_put_map(blob, n, r, item, layers[0], len(keys)) for n, r in (relevances or {}).items()],
         "rows": [],
         "prefix": [],
     }
@@ -173,6 +176,44 @@ def token_labels(
 
 def _label(layout: TokenLayout | None, index: int) -> str:
     return f"token {index}" if layout is None or index >= layout.num_tokens else layout.label(index)
+
+
+def token_share(relevance: Relevance, item: int = 0) -> torch.Tensor:
+    """Return the positive part of a map over text, divided by its sum, [token].
+
+    What the method starts from (the query itself) is left out; padding counts nothing.
+    """
+    scores = relevance.scores[item].detach().float()
+    if relevance.identity is not None:
+        scores = scores - relevance.identity[item]
+    positive = scores.clamp(min=0)
+    if relevance.seen is not None:
+        positive = positive * relevance.seen[item]
+    total = positive.sum()
+    return positive / total if total > 0 else positive
+
+
+def _put_map(
+    blob: Blob, name: str, relevance: Relevance, item: int, layer: LayerAttention, count: int
+) -> dict[str, Any]:
+    if relevance.scores.dim() != 2 or relevance.scores.shape[-1] != layer.num_keys:
+        raise InputError(
+            f"the map {name!r} has scores of shape {tuple(relevance.scores.shape)}: the viewer needs one "
+            f"query and {layer.num_keys} tokens"
+        )
+    notes = list(relevance.notes)
+    if relevance.signed:
+        notes.append("scores below 0 are left out of this map")
+    if relevance.identity is not None:
+        notes.append("the part that is there because the method starts from the query is left out")
+    values = token_share(relevance, item)[:count]
+    return {
+        "name": name,
+        "method": relevance.method,
+        "query": relevance.query,
+        "values": blob.put(values.cpu().numpy().reshape(1, -1)),
+        "notes": notes,
+    }
 
 
 def _squeeze(sample: np.ndarray) -> float:

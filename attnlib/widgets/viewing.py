@@ -215,6 +215,7 @@ def viewer(
                 tokens=tokens,
                 page_size=page_size,
                 budget_mb=16.0 if budget_mb is None else budget_mb,
+                relevances=None if sources else relevances,
             )
             sources.append(spec)
         origins.append((one, item, part))

@@ -41,7 +41,7 @@ function buildControls(viewer) {
   });
 
   const view = choice("view", [["text", "text"], ["lines", "lines"], ["matrix", "matrix"]], now().view,
-    (value) => viewer.choose({ view: value }));
+    (value) => viewer.choose({ view: value, map: 0 }));
   const words = tick("whole words", now().words, (on) => viewer.choose({ words: on, query: null }));
   const pageQ = choice("query page", [[0, "1"]], 0, (value) => viewer.choose({ pageQ: Number(value), query: null }));
   const pageK = choice("key page", [[0, "1"]], 0, (value) => viewer.choose({ pageK: Number(value) }));

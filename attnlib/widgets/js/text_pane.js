@@ -40,7 +40,7 @@ class TextPane {
     this.look = look;
     this.message.hidden = !map.missing;
     this.message.textContent = map.missing ?? "";
-    const as = map.missing ? "none" : selection.view;
+    const as = map.missing ? "none" : map.given ? "text" : selection.view;
     this.tokens.hidden = this.keys.hidden = as !== "text";
     this.scroll.hidden = as !== "lines" && as !== "matrix";
     this.caption.textContent = `${this.name ? `${this.name}: ` : ""}${map.label}`;
@@ -57,7 +57,7 @@ class TextPane {
 
   /** Which list of tokens is coloured: keys, or queries when asking who looks at a key. */
   coloured() {
-    const to = this.selection.direction === "to" && this.selection.query !== null;
+    const to = this.selection.direction === "to" && this.selection.query !== null && !this.map.given;
     return to ? this.map.queryTokens : this.map.keyTokens;
   }
 
@@ -70,6 +70,7 @@ class TextPane {
     const best = [...this.line.lift.keys()].sort((a, b) => this.line.raw[b] - this.line.raw[a]).slice(0, 3)
       .map((i) => `"${tokens[i]}" ${percent(this.line.raw[i])}`);
     const { query, direction } = this.selection;
+    if (this.map.given) return `The map lies most on ${best.join(", ")}.`;
     const who = query === null ? "All tokens together look most at"
       : direction === "to" ? `"${this.map.keyTokens[query]}" is looked at most by`
       : `"${this.map.queryTokens[query]}" looks most at`;
@@ -87,7 +88,7 @@ class TextPane {
     const coloured = one ? this.tokens : this.keys;
     paintTokens([...coloured.children], this.line.lift, this.look);
     if (!one) for (const token of this.tokens.children) token.style.backgroundColor = "";
-    const at = this.selection.query;
+    const at = this.map.given ? null : this.selection.query;
     [...this.tokens.children].forEach((token, i) => {
       token.setAttribute("aria-pressed", String(i === at));
       token.tabIndex = i === (at ?? 0) ? 0 : -1;

@@ -26,6 +26,7 @@ class TextSource {
     const first = this.spec.first_layer;
     const block = this.where_.get(this.name(0, 0, first));
     if (block) this.blocks.set(this.name(0, 0, first), await readHeld(this.blob, block.values));
+    this.maps = await Promise.all((this.spec.maps ?? []).map((one) => readHeld(this.blob, one.values)));
   }
 
   async openRest(onBlock) {
@@ -43,6 +44,7 @@ class TextSource {
     const base = { notes: [], missing: null, prefix: null, precision: this.spec.precision, summary: "",
       label: this.label(selection), rows: q1 - q0, columns: k1 - k0, queryStart: q0, keyStart: k0,
       queryTokens: this.spec.query_tokens.slice(q0, q1), keyTokens: this.spec.key_tokens.slice(k0, k1) };
+    if (selection.map > 0) return this.given(selection, base);
     const key = this.key(selection);
     let found = this.exact.get(key) ?? this.cache.get(key);
     if (!found) {
@@ -55,6 +57,24 @@ class TextSource {
     const merged = selection.words ? this.merge(map, key) : map;
     this.weigh(merged);
     return merged;
+  }
+
+  /** A map over the tokens that was made elsewhere: shares of one query. */
+  given(selection, base) {
+    const one = this.spec.maps[selection.map - 1];
+    const values = this.maps[selection.map - 1].row(0).slice(base.keyStart, base.keyStart + base.columns);
+    const map = { ...base, given: true, rows: 1, values, notes: one.notes, precision: "exact",
+      queryTokens: base.keyTokens, label: `${one.name}, query: ${one.query}` };
+    if (!selection.words || !this.spec.key_words) return map;
+    const whole = this.merge({ ...map, queryTokens: [], rows: 0 });
+    const keys = this.wordsOf(this.spec.key_words, map.keyStart, map.columns);
+    const summed = Float32Array.from(keys, ([a, b]) => values.subarray(a, b).reduce((x, y) => x + y, 0));
+    return { ...map, values: summed, columns: keys.length, keyTokens: whole.keyTokens, queryTokens: whole.keyTokens };
+  }
+
+  wordsOf(words, start, count) {
+    return (words ?? []).map(([a, b]) => [Math.max(a - start, 0), Math.min(b - start, count)])
+      .filter(([a, b]) => b > a);
   }
 
   fold(selection) {
@@ -88,10 +108,8 @@ class TextSource {
 
   /** Merge the pieces of words: keys are added up, queries averaged. */
   merge(map) {
-    const inPage = (words, start, count) => (words ?? []).map(([a, b]) => [Math.max(a - start, 0),
-      Math.min(b - start, count)]).filter(([a, b]) => b > a);
-    const queries = inPage(this.spec.query_words, map.queryStart, map.rows);
-    const keys = inPage(this.spec.key_words, map.keyStart, map.columns);
+    const queries = this.wordsOf(this.spec.query_words, map.queryStart, map.rows);
+    const keys = this.wordsOf(this.spec.key_words, map.keyStart, map.columns);
     const spell = (tokens, [a, b]) => tokens.slice(a, b).map((t, n) => (n ? t.replace(/^##/, "") : t)).join("");
     const values = new Float32Array(queries.length * keys.length);
     queries.forEach(([q0, q1], r) => {
@@ -120,6 +138,10 @@ class TextSource {
   /** Lift of every key for one query row, of every query for one key, or of the mean row. */
   line(map, selection) {
     const { rows, columns, values, visible } = map;
+    if (map.given) {
+      const all = this.spec.key_pages.length > 1 ? this.spec.key_tokens.length : columns;
+      return { raw: values, lift: values.map((share) => share * all) };
+    }
     const toKey = selection.direction === "to";
     const out = new Float32Array(toKey && selection.query !== null ? rows : columns);
     const raw = new Float32Array(out.length);

@@ -174,7 +174,7 @@ class Viewer {
       onZoom: (zoom) => { this.zoom = zoom; this.draw(); },
     }));
     this.textPanes = ["A", "B"].map((name) => new TextPane(name, {
-      onQuery: (query) => this.choose({ query }, this.side(name)) }));
+      onQuery: (query) => this.choose({ query, map: 0 }, this.side(name)) }));
     this.stage = make("div", { className: "av-stage" });
     this.legend = make("ul", { className: "av-legend" }, { "aria-label": "colours" });
     this.regions = make("table", { className: "av-regions", hidden: true });
