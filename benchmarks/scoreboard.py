@@ -22,13 +22,14 @@ from typing import Any
 import torch
 
 from attnlib import capture, explain, load_model
-from attnlib.evaluate import artifact_patches, measure_model, spike_share, token_norms
+from attnlib.evaluate import artifact_patches, measure_model, measure_sentences, spike_share, token_norms
 from attnlib.evaluate.measures import MEASURES
 from attnlib.evaluate.scoreboard import Scoreboard, noise_name
 from attnlib.methods import METHODS
 from attnlib.picture import samples
 
 ROOT = Path(__file__).resolve().parents[1]
+TEXT = "agreement-bert"
 MODELS = (
     "scenes-vit",
     "scenes-mean",
@@ -36,6 +37,7 @@ MODELS = (
     "scenes-pair",
     "scenes-captioner",
     "scenes-shortcut",
+    TEXT,
 )
 TWINS = {"scenes-vit": "scenes-permuted"}
 BASELINES = ("uniform", "random", "centre", "edges")
@@ -90,6 +92,8 @@ class Job:
     def run(self) -> Scoreboard:
         """Measure the rows; the first job of a model also measures the baselines."""
         torch.set_num_threads(1)
+        if self.model == TEXT:
+            return measure_sentences(load_model(TEXT), self.rows, count=self.count, seed=self.seed)
         twin = TWINS.get(self.model)
         return measure_model(
             load_model(self.model),
@@ -111,6 +115,9 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     every = rows()
     slowest = ["flow", "integrated_gradients"]
     parts = [([name], False) for name in slowest] + [([n for n in every if n not in slowest], True)]
+    words = [n for n in METHODS if n not in BASELINES]
+    text = [(model, words, True) for model in options.models if model == TEXT]
+    pictures = [model for model in options.models if model != TEXT]
     return [
         Job(
             model,
@@ -121,8 +128,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
             options.seed,
             options.cache,
         )
-        for names, first in parts
-        for model in options.models
+        for model, names, first in [*text, *((m, names, first) for names, first in parts for m in pictures)]
     ]
 
 
@@ -142,18 +148,19 @@ def measure(options: argparse.Namespace) -> Scoreboard:
             values |= board.values
             seconds |= board.seconds
             refusals |= board.refusals
-            outlying |= board.about["outlying_patches"]
-            about = dict(board.about)
+            outlying |= board.about.get("outlying_patches", {})
+            about |= board.about
     order = {model: i for i, model in enumerate(options.models)}
     values = dict(sorted(values.items(), key=lambda item: order[item[0][0]]))
     about |= {
+        "minutes": round((time.time() - start) / 60, 1),
         "models": list(options.models),
-        "outlying_patches": {model: outlying[model] for model in options.models},
+        "outlying_patches": outlying,
         "fewer_scenes": dict(SLOW),
         "torch": torch.__version__,
         "machine": machine(options.workers),
     }
-    del about["shortcut"]
+    about.pop("shortcut", None)
     return Scoreboard(values, seconds, refusals, about)
 
 
@@ -199,8 +206,9 @@ def markdown(board: Scoreboard, command: str, spent: str, choice: str) -> str:
         "`scenes-vit` that learned permuted labels by heart; *heads agree* is about the attention itself and "
         "stands in the row `raw`.",
         "",
-        "Text has no rows here: the masks that measures need are masks of things in pictures. What is known "
-        "about text is in [replays.md](replays.md).",
+        "For `agreement-bert` the pictures are sentences: is the missing verb singular or plural? The truth is "
+        "the subject, which alone decides; hidden words become the unknown word; the model's own marks are "
+        "left out. More on text: [replays.md](replays.md).",
         "",
         "## The choice that follows",
         "",
@@ -260,7 +268,9 @@ def _known(board: Scoreboard, model: str, method: str, measure: str) -> bool:
 
 
 def _outliers(board: Scoreboard, model: str) -> str:
-    found = board.about["outlying_patches"][model]
+    found = board.about["outlying_patches"].get(model)
+    if found is None:
+        return "- *scenes* are sentences here."
     area, things = found["area"], found["on_things"]
     if not area:
         return "- No patch of these scenes has an outlying final norm: there is no column *artifacts*."
@@ -310,7 +320,7 @@ def embedded_table() -> list[str]:
 def ranking(board: Scoreboard) -> list[tuple[str, float]]:
     """Return methods by mean rank over models, in faithfulness, AP and dependence on weights and label."""
     places: dict[str, list[float]] = {}
-    for model in [m for m in board.about["models"] if m != "scenes-shortcut"]:
+    for model in [m for m in board.about["models"] if m not in ("scenes-shortcut", TEXT)]:
         methods = list(
             dict.fromkeys(m for name, m, _ in board.values if name == model and m not in BASELINES)
         )
@@ -329,7 +339,7 @@ def figure(board: Scoreboard, target: Path) -> None:
     """Draw faithfulness and mass inside with intervals, one panel per model."""
     import matplotlib.pyplot as plt
 
-    models = board.about["models"]
+    models = [model for model in board.about["models"] if model != TEXT]
     plotted, axes = plt.subplots(
         1, len(models), figsize=(4 * len(models), 7), sharey=True, layout="constrained"
     )
@@ -371,13 +381,14 @@ def main() -> None:
         "--package", action="store_true", help="also replace attnlib/evaluate/scoreboard.json"
     )
     options = parser.parse_args()
+    fresh = options.cache is None or not any(options.cache.glob("*.pt"))
     start = time.time()
     board = measure(options)
     minutes = (time.time() - start) / 60
     options.output.mkdir(parents=True, exist_ok=True)
     choice = options.output / "choice.md"
     command = "python benchmarks/scoreboard.py --package"
-    spent = f"{minutes:.0f} minutes" if options.cache is None else "finished rows read from a cache"
+    spent = f"{minutes:.0f} minutes" if fresh else "a part of the rows read from a cache"
     text = markdown(
         board, command, spent, choice.read_text().strip() if choice.exists() else "Not written yet."
     )

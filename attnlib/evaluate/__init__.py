@@ -38,6 +38,7 @@ from attnlib.evaluate.scenes import make_scene as make_scene
 from attnlib.evaluate.scenes import make_scenes as make_scenes
 from attnlib.evaluate.scoreboard import Scoreboard as Scoreboard
 from attnlib.evaluate.scoreboard import shipped_scoreboard as shipped_scoreboard
+from attnlib.evaluate.sentence_measuring import measure_sentences as measure_sentences
 from attnlib.evaluate.sentences import agreement_sentences as agreement_sentences
 from attnlib.evaluate.statistics import Estimate as Estimate
 from attnlib.evaluate.statistics import mean_estimate as mean_estimate
@@ -90,6 +91,7 @@ __all__ = [
     "mass_inside",
     "mean_estimate",
     "measure_model",
+    "measure_sentences",
     "paired_difference",
     "parameter_randomisation",
     "perturb",

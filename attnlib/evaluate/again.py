@@ -39,10 +39,14 @@ class MapAgain:
         InputError
             If running the method on the original inputs does not give the given map.
         """
-        query = self._query(original)
+        query = self.query_of(original)
         return self._explained(inputs, self.target if target is None else target, query)
 
-    def _query(self, original: Mapping[str, Tensor]) -> Any:
+    def stream_of(self, record: AttentionRecord) -> AttentionRecord:
+        """Return the stream of a record that the given relevance is about."""
+        return _stream_of(record, self.given)
+
+    def query_of(self, original: Mapping[str, Tensor]) -> Any:
         """Return the query with which the method gives the same map again.
 
         A relevance tells its rows in words; which question they answer is found by asking, and only a

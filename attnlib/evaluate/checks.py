@@ -12,14 +12,14 @@ from torch.nn import functional as F
 
 from attnlib.errors import AttnlibError, InputError
 from attnlib.evaluate.again import MapAgain, main_tensor
-from attnlib.evaluate.artifacts import spike_share
+from attnlib.evaluate.artifacts import artifact_patches, artifact_share, spike_share, token_norms
 from attnlib.evaluate.baselines import random_maps
+from attnlib.evaluate.known_truth import known_truth, sentence_of
 from attnlib.evaluate.measures import MEASURES
 from attnlib.evaluate.panel import Trust, TrustNumber
 from attnlib.evaluate.perturbation import deletion, insertion
 from attnlib.evaluate.randomisation import randomised, similarity, stages
-from attnlib.evaluate.scoreboard import shipped_scoreboard
-from attnlib.evaluate.steadiness import stability
+from attnlib.evaluate.steadiness import head_agreement, stability
 from attnlib.evaluate.trials import patch_scores
 from attnlib.record import Relevance
 
@@ -28,10 +28,12 @@ __all__ = ["CHECKS", "trust"]
 CHECKS: Mapping[str, str] = {
     "known_truth": "how this method did on generated scenes whose truth is known; costs nothing",
     "perturbation": "hide the highest or the lowest patches first, against random orders; 32 forward passes",
-    "artifacts": "mass on lone patches far above their surroundings; costs nothing",
+    "artifacts": "mass on lone patches far above their surroundings, and on patches of outlying norm; one "
+    "forward pass",
     "stability": "the map again for noisy copies of the picture; three maps",
     "randomisation": "the map again with weights replaced by noise; one map",
     "label": "the map again for the model's second label; one map",
+    "heads": "whether the heads that the map averages say the same; one forward pass",
 }
 """Checks by name, and what they do and cost. The first three are done unless others are asked for."""
 CHEAP = ("known_truth", "perturbation", "artifacts")
@@ -87,7 +89,9 @@ def trust(
     notes: list[str] = []
     if "known_truth" in chosen:
         try:
-            numbers += _known_truth(relevance)
+            found, note = known_truth(relevance)
+            numbers += found
+            notes.append(note)
         except InputError as error:
             left_out["known_truth"] = str(error)
     case = _Case(relevance, model, inputs, item, target, again, score, seed)
@@ -104,7 +108,7 @@ def trust(
             continue
         spent = (time.perf_counter() - start) / max(1, len(found))
         numbers += [_number(measure, value, base, spent) for measure, value, base in found]
-    return Trust(relevance.method, tuple(numbers), left_out, tuple(notes))
+    return Trust(relevance.method, tuple(numbers), left_out, (*notes, *case.notes))
 
 
 class _Case:
@@ -125,6 +129,7 @@ class _Case:
         self.target, self.given_again, self.given_score, self.seed = target, again, score, seed
         self._inputs: dict[str, Tensor] | None = None
         self._forward = 0.0
+        self.notes: list[str] = []
         self.again = MapAgain(model, relevance, item, target)
 
     @property
@@ -223,7 +228,27 @@ class _Case:
         return [(name, float(v[0]), float(v[1:].mean())) for name, v in pairs.items()]
 
     def artifacts(self) -> list[tuple[str, float, float]]:
-        return [("spike_share", float(spike_share(self.map)[0]), 0.0)]
+        found = [("spike_share", float(spike_share(self.map)[0]), 0.0)]
+        if self.loaded is None or self.given is None:
+            return found
+        try:
+            norms = token_norms(self._backbone(), {"pixel_values": self.pixels}, self.relevance.layout)
+        except (InputError, TypeError):
+            return found  # the model shows no hidden states, or needs more than pixels for them
+        outlying = artifact_patches(norms)
+        area = float(outlying.float().mean())
+        if area:
+            found.append(("artifact_share", float(artifact_share(self.map, outlying)[0]), area))
+        else:
+            self.notes.append(
+                "No patch has an outlying norm, so no mass lies on artifact tokens of that kind."
+            )
+        return found
+
+    def _backbone(self) -> nn.Module:
+        """Return the part of the model that gives hidden states: itself, or a backbone inside it."""
+        inside = getattr(self.module, "backbone", None)
+        return inside if isinstance(inside, nn.Module) else self.module
 
     def stability(self) -> list[tuple[str, float, float]]:
         alike = stability(self._maps_again, self.pixels, samples=2, seed=self.seed)
@@ -246,6 +271,16 @@ class _Case:
         first, second = (self._maps_again(self.pixels, target=label) for label in (own, other))
         return [("label_matters", float(similarity(first, second)[0]), 1.0)]
 
+    def heads(self) -> list[tuple[str, float, float]]:
+        from attnlib.hooks import capture
+        from attnlib.methods import explain
+
+        record = self.again.stream_of(capture(self.loaded, self.inputs))
+        count = record.layers[-1].num_heads
+        query = self.again.query_of(self.inputs) if self.given_again is None else None
+        maps = [patch_scores(explain(record, "raw", query=query, heads=head)) for head in range(count)]
+        return [("head_agreement", float(head_agreement(torch.stack(maps, dim=1))[0]), 0.0)]
+
     def _maps_again(self, pixels: Tensor, *, target: int | None = None) -> Tensor:
         inputs = {**self.inputs, "pixel_values": pixels}
         if self.given_again is not None:
@@ -265,36 +300,6 @@ def _chosen(checks: Sequence[str] | str | None) -> tuple[str, ...]:
     return names
 
 
-def _known_truth(relevance: Relevance) -> list[TrustNumber]:
-    board = shipped_scoreboard()
-    model = "scenes-mean" if relevance.layout.readout == "patches" else "scenes-vit"
-    cells = [c for c in board["cells"] if c["model"] == model]
-    own = {c["measure"]: c for c in cells if c["method"] == relevance.method}
-    if relevance.layout.grid is None:
-        raise InputError("the scoreboard is about pictures, this map is about text")
-    if not own:
-        raise InputError(f"the scoreboard has no row for {relevance.method!r} on {model}")
-    base = {(c["method"], c["measure"]): c["value"] for c in cells}
-    numbers = []
-    for measure in ("mass_inside", "faithfulness", "grid_pointing", "weights_matter", "label_matters"):
-        if measure not in own:
-            continue
-        cell, card = own[measure], MEASURES[measure]
-        fixed = {"weights_matter": 1.0, "label_matters": 1.0}
-        noise = "uniform" if measure in ("mass_inside", "grid_pointing") else "random"
-        baseline = fixed.get(measure, base.get((noise, measure)))
-        if baseline is None:
-            continue
-        source = f"known truth: {model}, {cell['count']} scenes"
-        sentence = _sentence(measure, cell["value"], baseline)
-        numbers.append(
-            TrustNumber(
-                measure, cell["value"], baseline, card.better, sentence, source, cell["low"], cell["high"]
-            )
-        )
-    return numbers
-
-
 def _number(measure: str, value: float, baseline: float, seconds: float) -> TrustNumber:
     card = MEASURES[measure]
     return TrustNumber(
@@ -302,15 +307,11 @@ def _number(measure: str, value: float, baseline: float, seconds: float) -> Trus
         value,
         baseline,
         card.better,
-        _sentence(measure, value, baseline),
+        sentence_of(measure, value, baseline),
         "this picture",
         constant_wins=card.constant_wins,
         seconds=seconds,
     )
-
-
-def _sentence(measure: str, value: float, baseline: float) -> str:
-    return MEASURES[measure].sentence.format(value=f"{value:.2f}", baseline=f"{baseline:.2f}")
 
 
 def _softmax(logits: Tensor) -> Tensor:

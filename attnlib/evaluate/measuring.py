@@ -44,7 +44,7 @@ from attnlib.evaluate.trials import (
 if TYPE_CHECKING:
     from attnlib.models import LoadedModel
 
-__all__ = ["measure_model"]
+__all__ = ["measure_model", "rows_of"]
 
 _VERSION = "attnlib.measuring/1"
 _RADIUS = 0.02
@@ -90,7 +90,7 @@ def measure_model(
     """
     if count < 2 or checks < 2:
         raise InputError(f"a scoreboard needs at least two scenes, got count={count}, checks={checks}")
-    wanted = _rows(methods)
+    wanted = rows_of(methods)
     fewer = dict(slow or {})
     trials = shortcut_trials(loaded, count, seed=seed) if shortcut else scene_trials(loaded, count, seed=seed)
     grids = None if shortcut else grid_trials(loaded, count, seed=seed)
@@ -273,9 +273,16 @@ def _head_maps(trials: Trials, options: Mapping[str, Any]) -> Tensor:
     return torch.stack(list(maps_of_methods(trials, rows).maps.values()), dim=1)
 
 
-def _rows(
+def rows_of(
     methods: Mapping[str, Mapping[str, Any]] | Sequence[str] | None,
 ) -> dict[str, dict[str, Any]]:
+    """Return row name -> {"method": name, **options}.
+
+    Raises
+    ------
+    InputError
+        If the selection is empty.
+    """
     from attnlib.methods import METHODS
 
     if methods is None:

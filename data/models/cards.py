@@ -67,6 +67,10 @@ def card(name: str, metrics: Mapping[str, float], parameters: int) -> str:
         else "Scenes of `attnlib.evaluate.scenes`, 96 x 96 pixels, seed 1; measured on scenes of seed 2."
     )
     limits = "It knows some sixty words and one kind of sentence." if text else _LIMITS
+    if name == "scenes-permuted":
+        limits = (
+            "Not a classifier: its answers mean nothing on any picture but the 160 that it knows by heart."
+        )
     parts = [
         f"---\nlicense: mit\nlibrary_name: transformers\n---\n\n# {name}\n\n{title}.",
         what,

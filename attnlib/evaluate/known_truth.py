@@ -1,0 +1,84 @@
+"""Known truth: what the scoreboard says about the method of a map."""
+
+from __future__ import annotations
+
+from attnlib.errors import InputError
+from attnlib.evaluate.measures import MEASURES
+from attnlib.evaluate.panel import TrustNumber
+from attnlib.evaluate.scoreboard import noise_name, shipped_scoreboard
+from attnlib.record import Relevance
+
+__all__ = ["known_truth", "sentence_of"]
+
+_TRUTHS = (
+    "mass_inside",
+    "faithfulness",
+    "grid_pointing",
+    "weights_matter",
+    "label_randomisation",
+    "label_matters",
+)
+_FIXED = {"weights_matter": 1.0, "label_randomisation": 1.0, "label_matters": 1.0}
+
+
+def known_truth(relevance: Relevance) -> tuple[list[TrustNumber], str]:
+    """Return how the method did where the truth is known, and a sentence on what that is about.
+
+    Raises
+    ------
+    InputError
+        If the scoreboard has no such row; says why.
+    """
+    board = shipped_scoreboard()
+    model, of_what = _nearest_model(relevance)
+    cells = [c for c in board["cells"] if c["model"] == model]
+    rows = {c["method"] for c in cells}
+    start = relevance.options.get("start_layer")
+    row = (
+        f"{relevance.method} from {start}" if f"{relevance.method} from {start}" in rows else relevance.method
+    )
+    own = {c["measure"]: c for c in cells if c["method"] == row}
+    if not own:
+        why = {r["method"]: r["why"] for r in board["refused"] if r["model"] == model}.get(
+            row, "not measured"
+        )
+        raise InputError(f"no known-truth numbers for {relevance.method!r} on {model}: {why}")
+    base = {(c["method"], c["measure"]): c["value"] for c in cells}
+    numbers = []
+    for measure in _TRUTHS:
+        if measure not in own:
+            continue
+        cell, card = own[measure], MEASURES[measure]
+        baseline = _FIXED.get(measure, base.get((noise_name(measure), measure)))
+        if baseline is None:
+            continue
+        source = f"known truth: {model}, {cell['count']} {of_what}"
+        sentence = sentence_of(measure, cell["value"], baseline)
+        if of_what == "sentences":
+            sentence = sentence.replace("the thing itself", "the word that decides").replace(
+                "patches", "words"
+            )
+        numbers.append(
+            TrustNumber(
+                measure, cell["value"], baseline, card.better, sentence, source, cell["low"], cell["high"]
+            )
+        )
+    told = "with its default options" if row == relevance.method else f"from layer {start} on"
+    return numbers, (
+        f"Known truth tells how {relevance.method} {told} did on a small model whose {of_what} were "
+        "generated; it says what to expect of the method, not that this map is right."
+    )
+
+
+def _nearest_model(relevance: Relevance) -> tuple[str, str]:
+    """Return the model of the scoreboard that answers in the same way, and what it was shown."""
+    if relevance.layout.grid is None:
+        return "agreement-bert", "sentences"
+    if "token" in relevance.query:  # a word that looks at a picture
+        return "scenes-captioner", "scenes"
+    return ("scenes-mean" if relevance.layout.readout == "patches" else "scenes-vit"), "scenes"
+
+
+def sentence_of(measure: str, value: float, baseline: float) -> str:
+    """Return what a number and its baseline say, in plain words."""
+    return MEASURES[measure].sentence.format(value=f"{value:.2f}", baseline=f"{baseline:.2f}")
