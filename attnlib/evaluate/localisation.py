@@ -2,7 +2,8 @@
 
 Maps are [batch, height, width] on the patch grid, masks either the same (the fraction of every patch
 that the thing covers, 0..1) or [batch, rows, columns] in pixels, which are averaged over each patch.
-Negative values of a map count as 0 wherever mass is measured.
+Negative values of a map count as 0 wherever mass is measured. Where a mask is empty there is nothing to
+find: every measure gives NaN, which means and intervals leave out. Maps that are not finite are refused.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def mass_inside(maps: Float[Tensor, "batch height width"], masks: Tensor) -> Flo
     positive = maps.clamp(min=0)
     total = positive.sum(dim=(-2, -1))
     inside = (positive * covered).sum(dim=(-2, -1))
-    return torch.where(total > 0, inside / total.where(total > 0, torch.ones_like(total)), 0.0)
+    return _known(
+        torch.where(total > 0, inside / total.where(total > 0, torch.ones_like(total)), 0.0), covered
+    )
 
 
 def pointing_game(maps: Float[Tensor, "batch height width"], masks: Tensor) -> Float[Tensor, "batch"]:
@@ -65,7 +68,7 @@ def pointing_game(maps: Float[Tensor, "batch height width"], masks: Tensor) -> F
     covered = _covered(maps, masks)
     highest = maps == maps.amax(dim=(-2, -1), keepdim=True)
     hits = (highest & (covered > 0)).sum(dim=(-2, -1))
-    return hits.float() / highest.sum(dim=(-2, -1))
+    return _known(hits.float() / highest.sum(dim=(-2, -1)), covered)
 
 
 def iou(
@@ -94,7 +97,7 @@ def iou(
         raise InputError(f"threshold must be 'area' or 'mean', got {threshold!r}")
     inside = (chosen * covered).sum(dim=(-2, -1))
     union = chosen.sum(dim=(-2, -1)) + covered.sum(dim=(-2, -1)) - inside
-    return torch.where(union > 0, inside / union.clamp(min=1e-12), 0.0)
+    return _known(inside / union.clamp(min=1e-12), covered)
 
 
 def average_precision(maps: Float[Tensor, "batch height width"], masks: Tensor) -> Float[Tensor, "batch"]:
@@ -141,6 +144,11 @@ def grid_pointing(maps: Float[Tensor, "batch height width"], quarters: Tensor) -
        arXiv:2104.00032.
     """
     return mass_inside(maps, quarters)
+
+
+def _known(values: Tensor, covered: Tensor) -> Tensor:
+    """Return the values, NaN where the mask is empty."""
+    return values.where(covered.flatten(1).any(dim=1), torch.full_like(values, float("nan")))
 
 
 def _covered(maps: Tensor, masks: Tensor) -> Tensor:

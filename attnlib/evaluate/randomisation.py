@@ -37,7 +37,7 @@ def similarity(
     """Return Spearman's rank correlation of two maps of each item.
 
     Ties get their mean rank. Two constant maps have 1, a constant map and another one 0: a map that
-    never changes must not pass for one that depends on the model.
+    never changes must not pass for one that depends on the model. NaN where a map is not finite.
     """
     if first.shape != second.shape:
         raise InputError(f"maps of different shape: {list(first.shape)} and {list(second.shape)}")
@@ -48,7 +48,8 @@ def similarity(
     flat = (norms[0] == 0) & (norms[1] == 0)
     scale = norms[0] * norms[1]
     correlation = torch.where(scale > 0, product / scale.where(scale > 0, torch.ones_like(scale)), 0.0)
-    return torch.where(flat, 1.0, correlation)
+    finite = torch.isfinite(first).flatten(1).all(dim=1) & torch.isfinite(second).flatten(1).all(dim=1)
+    return torch.where(flat, 1.0, correlation).where(finite, torch.full_like(correlation, float("nan")))
 
 
 def stages(model: nn.Module) -> tuple[str, ...]:

@@ -110,6 +110,46 @@ def test_a_map_without_positive_mass_has_none_inside(loc, masks):
     assert loc.mass_inside(-torch.ones_like(masks), masks).tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_an_empty_mask_has_no_value_and_spoils_no_other(loc, masks, name):
+    maps = torch.rand(3, *GRID, generator=torch.Generator().manual_seed(8))
+    empty = masks.clone()
+    empty[1] = 0
+    value = getattr(loc, name)(maps, empty)
+    assert value.isnan().tolist() == [False, True, False]
+    torch.testing.assert_close(value[[0, 2]], getattr(loc, name)(maps, masks)[[0, 2]])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_mask_of_everything_is_found_by_every_map(loc, name):
+    maps = torch.rand(2, *GRID, generator=torch.Generator().manual_seed(8)) + 0.1
+    torch.testing.assert_close(getattr(loc, name)(maps, torch.ones(2, *GRID)).float(), torch.ones(2))
+
+
+def test_highest_patches_that_tie_share_the_hit(loc):
+    maps, masks = torch.zeros(1, *GRID), torch.zeros(1, *GRID)
+    maps[0, 1, 1] = maps[0, 2, 2] = maps[0, 3, 3] = 5
+    masks[0, 2, 2] = 1
+    assert loc.pointing_game(maps, masks).item() == pytest.approx(1 / 3)
+    assert loc.iou(maps, masks).item() == pytest.approx((1 / 3) / (2 - 1 / 3))
+
+
+def test_pointing_game_equals_that_of_quantus(loc, masks):
+    quantus = pytest.importorskip("quantus")
+    maps = torch.rand(3, *GRID, generator=torch.Generator().manual_seed(5))
+    binary = (masks > 0).float()
+    metric = quantus.PointingGame(abs=False, normalise=False, disable_warnings=True)
+    theirs = metric(
+        model=torch.nn.Identity(),
+        x_batch=np.zeros((3, 1, *GRID), np.float32),
+        y_batch=np.zeros(3, int),
+        a_batch=maps[:, None].numpy(),
+        s_batch=binary[:, None].numpy().astype(bool),
+        device="cpu",
+    )
+    assert loc.pointing_game(maps, binary).tolist() == [float(hit) for hit in theirs]
+
+
 def test_unusable_maps_are_refused(loc, masks):
     from attnlib.errors import InputError
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -84,3 +85,51 @@ def test_fills_keep_the_shape_and_unknown_ones_are_refused(per, inputs):
 def test_the_area_is_the_mean_of_a_straight_curve(per):
     curves = per.Curves((0.0, 0.5, 1.0), torch.tensor([[1.0, 0.5, 0.0], [0.2, 0.2, 0.2]]))
     torch.testing.assert_close(curves.area, torch.tensor([0.5, 0.2]))
+
+
+def test_maps_that_are_not_finite_give_no_order(per, inputs):
+    from attnlib.errors import InputError
+
+    maps = torch.rand(2, *GRID)
+    maps[1, 0, 0] = float("nan")
+    with pytest.raises(InputError, match="not finite"):
+        per.deletion(one_patch, inputs, maps)
+
+
+def test_insertion_is_rises_insertion_read_from_the_right(per, inputs):
+    """RISE: start from the blank picture, bring the highest patches back first."""
+    maps = torch.rand(2, *GRID, generator=torch.Generator().manual_seed(4))
+    order = maps.flatten(1).argsort(dim=1, descending=True)
+    curve = []
+    for shown in range(16):
+        keep = torch.zeros(2, 15).scatter(1, order[:, :shown], 1.0).reshape(2, 1, *GRID)
+        keep = keep.repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)
+        curve.append(one_patch(inputs * keep))
+    steps = tuple(i / 15 for i in range(16))
+    ours = per.insertion(one_patch, inputs, maps, fill=0.0, fractions=steps)
+    torch.testing.assert_close(ours.scores.flip(1), torch.stack(curve, dim=1))
+    area = torch.trapezoid(torch.stack(curve, dim=1), torch.tensor(steps), dim=1)
+    torch.testing.assert_close(ours.area, area)
+
+
+def test_the_deletion_curve_equals_pixel_flipping_of_quantus(per):
+    quantus = pytest.importorskip("quantus")
+    torch.manual_seed(0)
+    head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(15, 4), torch.nn.Softmax(dim=1)).eval()
+    x = torch.rand(2, 1, *GRID)
+    maps = torch.rand(2, *GRID)
+    metric = quantus.PixelFlipping(
+        features_in_step=3, perturb_baseline="black", abs=False, normalise=False, disable_warnings=True
+    )
+    theirs = metric(
+        model=head, x_batch=x.numpy(), y_batch=np.array([1, 2]), a_batch=maps[:, None].numpy(), device="cpu"
+    )
+    labels = torch.tensor([[1], [2]])
+    steps = tuple(i / 5 for i in range(1, 6))
+    for item in range(2):
+        part = slice(item, item + 1)
+        ours = per.deletion(
+            lambda pixels, part=part: head(pixels).gather(1, labels[part])[:, 0],
+            x[part], maps[part], fill=float(x[part].min()), fractions=steps,
+        )  # fmt: skip
+        np.testing.assert_allclose(ours.scores[0].numpy(), theirs[item], rtol=1e-4, atol=1e-5)

@@ -120,6 +120,32 @@ def test_stability_is_one_for_constant_maps_and_falls_with_the_radius():
     assert (sensitivity(maps_of, inputs, radius=0.01) < sensitivity(maps_of, inputs, radius=0.5)).all()
 
 
+def test_sensitivity_equals_that_of_captum_under_the_same_noise():
+    metrics = pytest.importorskip("captum.metrics")
+    from attnlib.evaluate.steadiness import noisy_copies, sensitivity
+
+    inputs = rand(3, 2, *GRID, seed=6)
+    (noisy,) = noisy_copies(inputs, radius=0.1, samples=1, seed=4)
+
+    def maps_of(x):
+        return (x**2).mean(dim=1) + x[:, 0].roll(1, dims=-1)
+
+    theirs = metrics.sensitivity_max(
+        lambda given: maps_of(given[0]), inputs, perturb_func=lambda given: noisy, n_perturb_samples=1
+    )
+    torch.testing.assert_close(sensitivity(maps_of, inputs, radius=0.1, samples=1, seed=4), theirs)
+
+
+def test_maps_without_a_value_have_no_similarity_and_no_change(ran):
+    from attnlib.evaluate.steadiness import relative_change
+
+    first, second = rand(2, *GRID, seed=1), rand(2, *GRID, seed=2)
+    second[0, 1, 1] = float("nan")
+    assert ran.similarity(first, second).isnan().tolist() == [True, False]
+    first[1] = 0
+    assert relative_change(first, [rand(2, *GRID, seed=3)]).isnan().tolist() == [False, True]
+
+
 def test_heads_that_say_the_same_agree_and_unrelated_ones_do_not():
     from attnlib.evaluate.steadiness import head_agreement
 

@@ -118,6 +118,72 @@ def test_lone_spikes_are_told_and_a_clean_map_gets_no_merit_for_having_none(case
     assert spiky["spike_share"].verdict == "worse"
 
 
+def test_agreement_of_heads_is_that_of_the_last_layers_rows(case, full):
+    from attnlib import capture, explain
+    from attnlib.evaluate import head_agreement
+
+    loaded, scene, _ = case
+    record = capture(loaded, [scene.picture])
+    heads = [explain(record, "raw", heads=h).heatmap() for h in range(record.layers[-1].num_heads)]
+    wanted = float(head_agreement(torch.stack(heads, dim=1))[0])
+    assert full["head_agreement"].value == pytest.approx(wanted, abs=1e-6)
+    assert full["head_agreement"].verdict == "no merit alone"
+
+
+def test_artifact_share_stands_beside_the_area_of_outlying_patches_or_the_panel_says_there_are_none(
+    case, full
+):
+    from attnlib.evaluate import artifact_patches, artifact_share, token_norms
+
+    loaded, scene, relevance = case
+    pixels = {"pixel_values": loaded.prepare([scene.picture]).inputs["pixel_values"]}
+    outlying = artifact_patches(token_norms(loaded.model, pixels, relevance.layout))
+    found = [n for n in full.numbers if n.name == "artifact_share"]
+    if not outlying.any():
+        assert not found
+        assert any("outlying norm" in note for note in full.notes)
+        return
+    (number,) = found
+    assert number.baseline == pytest.approx(float(outlying.float().mean()))
+    share = artifact_share(relevance.heatmap(), outlying)
+    assert number.value == pytest.approx(float(share[0]), rel=1e-3)
+
+
+def test_known_truth_says_what_it_is_about_and_takes_the_row_of_the_start_layer(case):
+    from dataclasses import replace
+
+    from attnlib.evaluate import shipped_scoreboard, trust
+
+    *_, relevance = case
+    told = trust(relevance, checks="known_truth")
+    assert any("small model whose scenes were generated" in note for note in told.notes)
+    late = replace(relevance, options={**relevance.options, "start_layer": 2})
+    cells = {
+        (c["method"], c["measure"]): c["value"]
+        for c in shipped_scoreboard()["cells"]
+        if c["model"] == "scenes-vit"
+    }
+    assert told["mass_inside"].value == cells["generic_relevance", "mass_inside"]
+    assert (
+        trust(late, checks="known_truth")["mass_inside"].value
+        == cells["generic_relevance from 2", "mass_inside"]
+    )
+
+
+def test_a_map_over_words_has_its_known_truth_from_sentences():
+    from attnlib import capture, explain, load_model
+    from attnlib.evaluate import shipped_scoreboard, trust
+
+    record = capture(load_model("agreement-bert"), ["the old key near the boys [MASK] here ."], target=0)
+    told = trust(explain(record, "generic_relevance"), checks="known_truth")
+    if not any(c["model"] == "agreement-bert" for c in shipped_scoreboard()["cells"]):
+        pytest.fail("the shipped scoreboard has no rows for text")
+    number = told["mass_inside"]
+    assert "the word that decides" in number.sentence
+    assert "sentences" in number.source
+    assert number.verdict == "better"
+
+
 def test_html_escapes_and_brings_no_scripts(full):
     from dataclasses import replace
 
