@@ -102,7 +102,8 @@ def _read_by(output: Step) -> Step | None:
             continue
         seen.add(step.number)
         if is_map(step):
-            sources |= {origin(parent) for parent in step.parents}
+            read = step.parents[:1] if step.name == "linear" else step.parents  # a bias may be computed, too
+            sources |= {origin(parent) for parent in read}
         else:
             waiting.extend(step.parents)
     return sources.pop() if len(sources) == 1 else None

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlib.errors import CaptureError, NeedsError
+from attnlib.methods.windows import refuse_windows
 from attnlib.record import LayerAttention
 from attnlib.record.internals import BlockInternals, NormMap, NotDecomposable
 
@@ -36,6 +37,7 @@ def block_of(layer: LayerAttention, method: str) -> BlockInternals:
         If the block could not be taken apart; says why.
     """
     if isinstance(layer.internals, NotDecomposable):
+        refuse_windows([layer], method)
         raise CaptureError(f"{method}: {layer.internals.reason}")
     if not isinstance(layer.internals, BlockInternals):
         raise NeedsError(f"{method} needs internals: use capture(model, inputs, internals=True)")

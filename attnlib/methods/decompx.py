@@ -17,6 +17,7 @@ from attnlib.methods.model_input import handle_of, refuse_query
 from attnlib.methods.parts_rules import PartsRules, at_value
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
+from attnlib.methods.windows import refuse_windows
 from attnlib.record import LayerAttention
 from attnlib.record.internals import Rerun
 
@@ -80,6 +81,7 @@ __all__ = ["decompx"]
 def decompx(request: Request, *, of: str, label: int | None) -> Answer:
     """Propagate decomposed vectors and read off the target's parts, or the norms of a token's parts."""
     layers = request.stack()
+    refuse_windows(layers, "decompx")
     if of == "token":
         if label is not None:
             raise InputError("decompx: label belongs to of='output'")
@@ -215,15 +217,14 @@ def _rows_read(handle: Rerun, stream: str, state: Tensor, target: Any) -> list[i
 
 def _target(request: Request, label: int | None) -> tuple[Any, dict[str, Any]]:
     """Return the target to explain (None = that of the capture), and how to call it."""
-    output = request.record.output
-    words = ("logits", "logits_per_image")
-    logits = output if isinstance(output, Tensor) else None
-    for word in words:
+    output: Any = request.record.output
+    logits: Any = output if isinstance(output, Tensor) else None
+    for word in ("logits", "logits_per_image"):
         logits = getattr(output, word, None) if logits is None else logits
     known = isinstance(logits, Tensor) and logits.dim() in (2, 3)
-    given = getattr(request.record.on_rerun, "target", None)
+    given: Any = getattr(request.record.on_rerun, "target", None)
     if label is None and callable(given):
-        return (lambda output: given(output).reshape(-1)), {}
+        return (lambda out: given(out).reshape(-1)), {}
     if label is None and given is not None:
         return None, {"label": given if isinstance(given, int | str) else [_plain(one) for one in given]}
     if not known:

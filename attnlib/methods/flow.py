@@ -18,6 +18,7 @@ from attnlib.methods.engine import blocks_of, fused_rows, propagate
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 from attnlib.methods.transitions import RESIDUAL, START_LAYER, mixed
+from attnlib.methods.windows import refuse_windows
 from attnlib.record import LayerAttention
 
 __all__ = ["flow"]
@@ -75,6 +76,7 @@ def flow(
 ) -> Answer:
     """Find the maximum flow from the query to every token."""
     layers = request.stack(start_layer=start_layer)
+    refuse_windows(layers, "flow")
     if request.reads_pool and request.pool is not None:
         start = fused_rows(request.pool, None).mean(dim=1, keepdim=True)
         words, every = "the pooler's own row", False

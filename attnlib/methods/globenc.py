@@ -14,6 +14,7 @@ from attnlib.methods.norms import PRE_NORM_NOTE
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 from attnlib.methods.rollout import START_LAYER, propagated
+from attnlib.methods.windows import refuse_windows
 from attnlib.record import LayerAttention
 
 __all__ = ["decomposed_rollout", "globenc", "row_normalised"]
@@ -47,6 +48,7 @@ def decomposed_rollout(
     -------
     The answer, and whether any block had a norm after the skip connection.
     """
+    refuse_windows(request.stack(start_layer=start_layer), request.method)
     at_hand: dict[int, Callable[[slice | list[int]], Tensor]] = {}
     post_norm = False
 

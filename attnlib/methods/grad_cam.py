@@ -13,6 +13,7 @@ from attnlib.errors import InputError, MissingPackageError
 from attnlib.methods.model_input import TARGET, handle_of, refuse_query
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
+from attnlib.methods.windows import refuse_windows
 from attnlib.record.internals import Rerun
 
 __all__ = ["grad_cam"]
@@ -71,6 +72,7 @@ def grad_cam(request: Request, *, target: Any, variant: str | None) -> Answer:
     refuse_query(request, "scores say which patches carry the channels that the target's score grows with")
     handle = handle_of(request, target)
     layers = request.stack(default=-1)
+    refuse_windows(layers, "grad_cam")
     layout = request.layout
     grid = layout.grid or (1, layout.num_tokens)
     patches = layout.patch_slice if layout.grid is not None else slice(0, layout.num_tokens)

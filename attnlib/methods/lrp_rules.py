@@ -18,15 +18,16 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.weak import WeakIdKeyDictionary
 
-from attnlib.errors import CaptureError
+from attnlib.methods.torch_calls import attention_of_parts, constant, flat, name_of, named, rebound, tripwired
 
-__all__ = ["ELEMENTWISE", "LINEAR", "PRODUCTS", "Rules", "constant", "flat", "named", "tripwired"]
+__all__ = ["ELEMENTWISE", "INTO_CONSTANTS", "LINEAR", "PRODUCTS", "Rules"]
 
 LINEAR = frozenset(
     (
         "adaptive_avg_pool1d", "adaptive_avg_pool2d", "add", "addmm", "adjoint", "alpha_dropout", "amax",
         "avg_pool1d", "avg_pool2d", "bfloat16", "broadcast_to", "cat", "chunk", "clone", "concat",
-        "contiguous", "conv1d", "conv2d", "conv3d", "cumsum", "detach", "diagonal", "double", "dropout",
+        "contiguous", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+        "conv_transpose3d", "cumsum", "detach", "diagonal", "double", "dropout",
         "embedding", "expand", "expand_as", "feature_dropout", "flatten", "flip", "float", "fold", "gather",
         "get", "getitem", "half", "hstack", "index_select", "interpolate", "linear", "masked_fill",
         "masked_select", "max", "maximum", "mean", "movedim", "narrow", "neg", "pad", "permute",
@@ -75,9 +76,10 @@ class Rules:
         moving = [one for one in flat((args, kwargs)) if one.requires_grad]
         if not moving or not torch.is_grad_enabled():
             return NotImplemented
-        name = (getattr(func, "__name__", "") or "unknown").strip("_")
+        name, given_func = name_of(func), func
+        func = rebound(func)
         if name in PRODUCTS:
-            return _halved(func(*args, **kwargs)) if len(moving) > 1 else NotImplemented
+            return _halved(func(*args, **kwargs)) if len(moving) > 1 else func(*args, **kwargs)
         if name in ELEMENTWISE:
             return self.activation(args[0], func(args[0].detach(), *args[1:], **kwargs))
         if name in INTO_CONSTANTS:
@@ -85,7 +87,7 @@ class Rules:
         if name in _RULE_OF:
             return getattr(self, _RULE_OF[name])(func, args, kwargs, moving)
         if name in LINEAR:
-            return NotImplemented
+            return NotImplemented if func is given_func else func(*args, **kwargs)
         return tripwired(func(*constant(args), **constant(kwargs)), moving, name)
 
     def activation(self, given: Tensor, output: Tensor) -> Tensor:
@@ -98,7 +100,7 @@ class Rules:
 
     def _mul(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
         if len(moving) < 2:
-            return NotImplemented
+            return func(*args, **kwargs)
         if self._conservative:
             gated = [one in self._gates for one in args[:2]]
             if any(gated):
@@ -143,34 +145,31 @@ class Rules:
 
     def _multi_head_attention(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
         """Run the whole of torch's multi-head attention by the rules of its parts."""
-        given = named(_MULTI_HEAD, args, kwargs)
-        plain = given["query"].dim() == 3 and given["in_proj_weight"] is not None
-        rare = ("bias_k", "bias_v", "add_zero_attn", "key_padding_mask", "static_k", "static_v", "is_causal")
-        if not plain or any(given.get(word) is not None and given[word] is not False for word in rare):
+
+        def attention(*parts: Any) -> Tensor:
+            own = functional.scaled_dot_product_attention
+            return self._scaled_dot_product_attention(own, parts, {}, moving)
+
+        made = attention_of_parts(args, kwargs, functional.linear, attention)
+        if made is None:
             return tripwired(func(*constant(args), **constant(kwargs)), moving, func.__name__)
-        packed: Any = given["in_proj_weight"]
-        bias: Any = given["in_proj_bias"]
-        weights, biases = packed.chunk(3), (None,) * 3 if bias is None else bias.chunk(3)
-        parts = [
-            functional.linear(given[word], weight, shift)
-            .unflatten(-1, (given["num_heads"], -1))
-            .permute(1, 2, 0, 3)  # batch, head, token, dim
-            for word, weight, shift in zip(("query", "key", "value"), weights, biases, strict=True)
-        ]
-        mixed = self._scaled_dot_product_attention(
-            functional.scaled_dot_product_attention, (*parts, given.get("attn_mask")), {}, moving
-        )
-        merged = mixed.permute(2, 0, 1, 3).flatten(2)
-        made = functional.linear(merged, given["out_proj_weight"], given["out_proj_bias"])
         return made, None
 
+    def _normalize(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:  # noqa: ARG002
+        """Hold the length constant: it normalises."""
+        given = named(("input", "p", "dim", "eps"), args, kwargs)
+        x = given["input"]
+        length = torch.linalg.vector_norm(x.detach(), given.get("p", 2.0), given.get("dim", 1), keepdim=True)
+        return x / length.clamp(min=given.get("eps", 1e-12))
 
-_MULTI_HEAD = (
-    "query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight", "in_proj_bias", "bias_k",
-    "bias_v", "add_zero_attn", "dropout_p", "out_proj_weight", "out_proj_bias", "training",
-    "key_padding_mask", "need_weights", "attn_mask", "use_separate_proj_weight", "q_proj_weight",
-    "k_proj_weight", "v_proj_weight", "static_k", "static_v", "average_attn_weights", "is_causal",
-)  # fmt: skip
+    def _batch_norm(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
+        """Leave it as it is with stored statistics: then it is linear."""
+        words = ("input", "running_mean", "running_var", "weight", "bias", "training")
+        if not named(words, args, kwargs).get("training"):
+            return NotImplemented
+        return tripwired(func(*constant(args), **constant(kwargs)), moving, "batch_norm of a batch")
+
+
 _RULE_OF = {
     "mul": "_mul",
     "multiply": "_mul",
@@ -182,6 +181,8 @@ _RULE_OF = {
     "rms_norm": "_rms_norm",
     "scaled_dot_product_attention": "_scaled_dot_product_attention",
     "multi_head_attention_forward": "_multi_head_attention",
+    "normalize": "_normalize",
+    "batch_norm": "_batch_norm",
 }
 
 
@@ -213,63 +214,12 @@ class _Scaled(torch.autograd.Function):
         return gradient / ctx.factor, None
 
 
-class _Tripwire(torch.autograd.Function):
-    """The same value; relevance that comes back is refused by the name of the function."""
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, name: str, *moving: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.name, ctx.count = name, len(moving)
-        return output.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
-        if not bool(gradient.any()):
-            return (None, None, *([None] * ctx.count))
-        raise CaptureError(f"relevance has to go through {ctx.name!r}, for which there is no rule")
-
-
 def _halved(out: Tensor) -> Tensor:
     return _divided(out, 2.0)
 
 
 def _divided(given: Tensor, factor: float) -> Tensor:
     return _Scaled.apply(given, factor) if given.requires_grad else given
-
-
-def tripwired(out: Any, moving: list[Tensor], name: str) -> Any:
-    """Let a result pass forward, and refuse relevance that comes back to it, by the name of its function."""
-    if isinstance(out, Tensor):
-        return _Tripwire.apply(out, name, *moving) if out.is_floating_point() else out
-    if isinstance(out, tuple | list):
-        return type(out)([tripwired(one, moving, name) for one in out]) if type(out) in (tuple, list) else out
-    return out
-
-
-def constant(values: Any) -> Any:
-    """Return the same arguments, with every tensor detached."""
-    if isinstance(values, Tensor):
-        return values.detach()
-    if isinstance(values, dict):
-        return {key: constant(value) for key, value in values.items()}
-    if type(values) in (tuple, list):
-        return type(values)(constant(value) for value in values)
-    return values
-
-
-def flat(values: Any) -> list[Tensor]:
-    """Return the tensors among nested arguments."""
-    if isinstance(values, Tensor):
-        return [values]
-    if isinstance(values, dict):
-        return [one for value in values.values() for one in flat(value)]
-    if isinstance(values, tuple | list):
-        return [one for value in values for one in flat(value)]
-    return []
-
-
-def named(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by name."""
-    return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 def _affine(x: Tensor, given: dict[str, Any]) -> Tensor:

@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from attnlib.errors import BudgetError
-from attnlib.methods.lrp_rules import ELEMENTWISE, LINEAR, PRODUCTS, flat, named
+from attnlib.methods.lrp_rules import ELEMENTWISE, LINEAR, PRODUCTS
+from attnlib.methods.torch_calls import flat, name_of, named, out_of_place
 
 __all__ = ["EPS", "PartsRules", "at_value", "shared"]
 
@@ -32,7 +33,7 @@ LARGEST = 2**32
 _CHUNK = 2**25
 _NOT_AFFINE = frozenset(("relu", "amax", "max", "maximum", "embedding", "get", "requires_grad"))
 _AFFINE = (LINEAR - _NOT_AFFINE) | {
-    "batch_norm", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "radd", "rmul", "iadd", "isub",
+    "batch_norm",
 }  # fmt: skip
 _SLOPED = ELEMENTWISE | {"relu"}
 _CHANNELS_FIRST = ("conv", "batch_norm")
@@ -100,17 +101,15 @@ class PartsRules:
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], read: list[Tensor]
     ) -> list[Tensor] | None:
         """Return the parts of each result; None where the result counts as a constant."""
-        own = getattr(func, "__name__", "") or "unknown"
-        name = own.strip("_")
-        plain = _out_of_place(func, own, name)
+        name, plain = name_of(func), out_of_place(func)
         if name in _SLOPED and args:
             real = args[0]
             return [self._parts[real] * (plain(real, *args[1:], **kwargs) / (real + EPS))]
         if name in ("layer_norm", "rms_norm"):
             return [self._normed(name, args, kwargs)]
-        if name in ("mul", "multiply", "imul", "rmul") and len(args) == 2:
+        if name in ("mul", "multiply") and len(args) == 2:
             return [self._multiplied(args[0], args[1])]
-        if name in ("div", "divide", "true_divide", "itruediv", "truediv", "idiv"):
+        if name in ("div", "divide", "true_divide"):
             if args[0] not in self._parts:
                 return self._dropped(name)
             return self._affine(plain, args, kwargs, [args[0]], name)
@@ -260,15 +259,6 @@ def _replaced(values: Any, places: dict[int, int], given: tuple[Tensor, ...]) ->
     if type(values) in (tuple, list):
         return type(values)(_replaced(value, places, given) for value in values)
     return values
-
-
-def _out_of_place(func: Any, own: str, name: str) -> Callable[..., Any]:
-    """Return the function that computes the same and changes none of its arguments."""
-    if own.startswith("__i") and own.endswith("__"):
-        return getattr(torch.Tensor, f"__{name[1:]}__", func)
-    if own.endswith("_") and not own.endswith("__"):
-        return getattr(torch.Tensor, name, func)
-    return func
 
 
 def _in_training(args: Any, kwargs: Any) -> bool:

@@ -11,29 +11,63 @@ hands *relevance* to its inputs, so that one backward pass from the target propa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.weak import WeakIdKeyDictionary
 
-from attnlib.errors import CaptureError
-from attnlib.methods.lrp_rules import ELEMENTWISE, constant, flat, tripwired
+from attnlib.methods.lrp_rules import ELEMENTWISE, INTO_CONSTANTS
+from attnlib.methods.relprop_functions import (
+    Copied,
+    Halves,
+    Keep,
+    Pass,
+    Product,
+    Scaled,
+    Share,
+    Sum,
+    by_weight,
+    safe,
+)
+from attnlib.methods.torch_calls import (
+    attention_of_parts,
+    constant,
+    flat,
+    name_of,
+    named,
+    out_of_place,
+    rebound,
+    tripwired,
+)
 
 __all__ = ["RelevanceRules"]
 
-_EPS = 1e-9
-Keep = Callable[[Tensor, Tensor], None]
 _MOVES = frozenset(
     (
-        "alpha_dropout", "chunk", "clone", "concat", "contiguous", "detach", "double", "dropout", "expand",
-        "feature_dropout", "flatten", "float", "gather", "get", "getitem", "index_select", "movedim",
-        "narrow", "permute", "requires_grad", "reshape", "select", "split", "squeeze", "stack", "swapaxes",
-        "to", "transpose", "type", "type_as", "unbind", "unflatten", "unsqueeze", "view", "view_as", "cat",
+        "adjoint", "alpha_dropout", "broadcast_to", "cat", "chunk", "clone", "concat", "contiguous", "detach",
+        "diagonal", "double", "dropout", "expand", "expand_as", "feature_dropout", "flatten", "flip", "float",
+        "gather", "get", "getitem", "hstack", "index_select", "masked_fill", "movedim", "narrow", "pad",
+        "permute", "pixel_shuffle", "pixel_unshuffle", "repeat", "repeat_interleave", "requires_grad",
+        "reshape", "reshape_as", "roll", "select", "split", "squeeze", "stack", "swapaxes", "swapdims", "t",
+        "take_along_dim", "tensor_split", "tile", "to", "transpose", "type", "type_as", "unbind", "unflatten",
+        "unfold", "unsqueeze", "view", "view_as", "vstack",
     )
 )  # fmt: skip
-_PASS = frozenset(("layer_norm", "rms_norm", "softmax", "relu", *ELEMENTWISE))
+_PASS = frozenset(
+    ("layer_norm", "rms_norm", "softmax", "relu", "neg", "normalize", "batch_norm", *ELEMENTWISE)
+)
+_CONSTANTS = INTO_CONSTANTS | {"linalg_norm", "linalg_vector_norm", "norm"}
+_PROPORTIONAL = (
+    "mean",
+    "sum",
+    "interpolate",
+    "upsample",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "avg_pool2d",
+)
 
 
 class RelevanceRules:
@@ -49,6 +83,7 @@ class RelevanceRules:
         self._keep = keep
         self._readers: Any = WeakIdKeyDictionary()
         self._probabilities: Any = WeakIdKeyDictionary()
+        self.beginning: Tensor | None = None
 
     def __call__(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the result of a torch function with the rule of its kind.
@@ -61,7 +96,9 @@ class RelevanceRules:
         moving = [one for one in flat((args, kwargs)) if one.requires_grad]
         if not moving or not torch.is_grad_enabled():
             return NotImplemented
-        name = (getattr(func, "__name__", "") or "unknown").strip("_")
+        name, func = name_of(func), rebound(func)
+        if name in _CONSTANTS:
+            return func(*constant(args), **constant(kwargs))
         if name in _MOVES:
             out = func(*args, **kwargs)
             self._inherit(name, moving, out)
@@ -69,7 +106,7 @@ class RelevanceRules:
         for one in moving:
             self._count(one)
         if name in _PASS:
-            out = _Pass.apply(func(*constant(args), **constant(kwargs)), moving[0])
+            out = Pass.apply(out_of_place(func)(*constant(args), **constant(kwargs)), moving[0])
             if name == "softmax":
                 self._probabilities[out] = True
             return out
@@ -80,7 +117,7 @@ class RelevanceRules:
 
     def activation(self, given: Tensor, output: Tensor) -> Tensor:
         """Pass relevance through an element-wise activation."""
-        return _Pass.apply(output.detach(), given) if given.requires_grad else output
+        return Pass.apply(output.detach(), given) if given.requires_grad else output
 
     def _count(self, tensor: Tensor) -> None:
         readers = self._readers.setdefault(tensor, [0])
@@ -97,194 +134,147 @@ class RelevanceRules:
     def _made(self, out: Tensor) -> Tensor:
         """Let the relevance of a tensor that is read several times go through the rule for copies."""
         readers = [0]
-        copied = _Copied.apply(out, readers)
+        copied = Copied.apply(out, readers)
         self._readers[copied] = readers
         return copied
 
-    def _linear(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
-        given = {**dict(zip(("input", "weight", "bias"), args, strict=False)), **kwargs}
-        return _Linear.apply(func(*constant(args), **constant(kwargs)), moving[0], given["weight"])
+    def _linear(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:  # noqa: ARG002
+        given = named(("input", "weight", "bias"), args, kwargs)
+        return by_weight(func, given["input"], given["weight"], given.get("bias"))
 
     def _addmm(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
-        return _Linear.apply(func(*constant(args), **constant(kwargs)), moving[0], args[2].T)
+        if args[1] not in moving or len(moving) > 1 or kwargs:
+            return tripwired(func(*constant(args), **constant(kwargs)), moving, "addmm")
+        return by_weight(functional.linear, args[1], args[2].T, args[0])
+
+    def _convolution(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
+        """Treat a convolution as the linear map it is."""
+        given = named(("input", "weight", "bias"), args[:3], kwargs)
+        rest = {key: value for key, value in given.items() if key not in ("input", "weight", "bias")}
+        if self.beginning is None and given["input"].is_leaf:  # the pixels: relevance ends at the patches
+            self.beginning = func(*constant(args), **constant(kwargs)).requires_grad_()
+            return self.beginning
+        if any(given["weight"] is one for one in moving):
+            return tripwired(func(*constant(args), **constant(kwargs)), moving, func.__name__)
+
+        def run(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+            return func(x, weight, bias, *args[3:], **rest)
+
+        return by_weight(run, given["input"], given["weight"], given.get("bias"))
 
     def _add(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
         out = func(*constant(args), **constant(kwargs))
+        if kwargs:
+            return tripwired(out, moving, "add with alpha")
         terms = [one for one in args[:2] if isinstance(one, Tensor)]
-        if len(moving) == 2 and terms[0].shape == terms[1].shape:
-            return self._made(_Sum.apply(out, terms[0], terms[1]))
-        return self._made(_Share.apply(out, moving[0]))
+        if len(moving) == 2 and len(terms) == 2:
+            left, right = (one.expand(out.shape) for one in terms)
+            return self._made(Sum.apply(out, left, right))
+        return self._made(Share.apply(out, moving[0]))
+
+    def _sub(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
+        right = args[1]
+        if isinstance(right, Tensor) and right.requires_grad:
+            right = Pass.apply(-right.detach(), right)
+        else:
+            right = -right
+        if kwargs:
+            return tripwired(func(*constant(args), **constant(kwargs)), moving, "sub with alpha")
+        return self._add(torch.add, (args[0], right), {}, moving)
 
     def _mul(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
-        if len(moving) == 1 and moving[0].shape == func(*constant(args), **constant(kwargs)).shape:
-            return _Pass.apply(func(*constant(args), **constant(kwargs)), moving[0])
-        return tripwired(func(*constant(args), **constant(kwargs)), moving, "mul")
+        out = func(*constant(args), **constant(kwargs))
+        if len(moving) == 1:
+            return Pass.apply(out, moving[0].expand(out.shape))
+        return Halves.apply(out, *(one.expand(out.shape) for one in args[:2]))
 
-    def _mean(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
-        """Divide relevance among what is averaged, in proportion."""
+    def _div(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
+        """Hold the denominator constant: it normalises."""
+        out = func(*constant(args), **constant(kwargs))
+        if not (isinstance(args[0], Tensor) and args[0].requires_grad):
+            return tripwired(out, moving, "div")
+        return Pass.apply(out, args[0].expand(out.shape))
+
+    def _proportional(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
+        """Divide relevance among what is averaged or summed, in proportion."""
         x = moving[0]
         out = func(x, *args[1:], **kwargs)
-        ratio = _safe(torch.ones_like(out.detach()), out.detach())
-        return _Scaled.apply(func(_Scaled.apply(x, x.detach()), *args[1:], **kwargs), ratio)
+        ratio = safe(torch.ones_like(out.detach()), out.detach())
+        return Scaled.apply(func(Scaled.apply(x, x.detach()), *args[1:], **kwargs), ratio)
 
     def _matmul(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
         left, right = args[:2]
-        if len(moving) < 2:
-            return tripwired(func(*constant(args), **kwargs), moving, "matmul with a constant")
+        if len(moving) == 1 and not kwargs:
+            first = left is moving[0]
+            return by_weight(
+                (lambda x, w: x @ w) if first else (lambda x, w: w @ x), moving[0], right if first else left
+            )
+        if kwargs:
+            return tripwired(func(*constant(args), **constant(kwargs)), moving, "matmul")
         keep = self._keep if left in self._probabilities else None
-        return _Product.apply(left, right, keep)
+        return Product.apply(left, right, keep)
+
+    def _multi_head_attention(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
+        """Run the whole of torch's multi-head attention by the rules of its parts."""
+
+        def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return by_weight(functional.linear, x, weight, bias)
+
+        made = attention_of_parts(args, kwargs, linear, self._attention)
+        if made is None:
+            return tripwired(func(*constant(args), **constant(kwargs)), moving, func.__name__)
+        return made, None
 
     def _scaled_dot_product_attention(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:  # noqa: ARG002
-        names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        query, key, value = given["query"], given["key"], given["value"]
-        if key.shape[1] != query.shape[1]:
-            raise CaptureError("transformer_attribution has no rule for grouped queries")
-        scale = given.get("scale")
-        scores = _Product.apply(query, key.transpose(-1, -2), None)
-        weights = _weights(
-            scores.detach() * (query.shape[-1] ** -0.5 if scale is None else scale),
+        words = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale")
+        given = named(words, args, kwargs)
+        return self._attention(
+            given["query"],
+            given["key"],
+            given["value"],
             given.get("attn_mask"),
             causal=bool(given.get("is_causal")),
+            scale=given.get("scale"),
         )
-        return _Product.apply(_Pass.apply(weights, scores), value, self._keep)
+
+    def _attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None = None,
+        *,
+        causal: bool = False,
+        scale: float | None = None,
+    ) -> Tensor:
+        groups = query.shape[1] // key.shape[1]
+        if groups > 1:  # the queries of a group share keys and values: their relevance adds up
+            key, value = (one.repeat_interleave(groups, dim=1) for one in (key, value))
+        scores = Product.apply(query, key.transpose(-1, -2), None)
+        weights = _weights(
+            scores.detach() * (query.shape[-1] ** -0.5 if scale is None else scale), mask, causal=causal
+        )
+        return Product.apply(Pass.apply(weights, scores), value, self._keep)
 
 
 _RULE_OF = {
     "linear": "linear",
     "addmm": "addmm",
+    "conv1d": "convolution",
+    "conv2d": "convolution",
+    "conv_transpose2d": "convolution",
     "add": "add",
+    "sub": "sub",
     "mul": "mul",
-    "div": "mul",
-    "mean": "mean",
+    "multiply": "mul",
+    "div": "div",
+    "divide": "div",
     "matmul": "matmul",
     "bmm": "matmul",
+    "multi_head_attention_forward": "multi_head_attention",
     "scaled_dot_product_attention": "scaled_dot_product_attention",
+    **dict.fromkeys(_PROPORTIONAL, "proportional"),
 }
-
-
-class _Pass(torch.autograd.Function):
-    """Another value; relevance passes unchanged."""
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, given: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004
-        return output.clone()
-
-    @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]  # noqa: ARG004
-        return None, relevance
-
-
-class _Copied(torch.autograd.Function):
-    """The same value; the rule for copies if several functions read it."""
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, readers: list[int]) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(output)
-        ctx.readers = readers
-        return output.clone()
-
-    @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        (x,) = ctx.saved_tensors
-        return (x * _safe(relevance, x) if ctx.readers[0] > 1 else relevance), None
-
-
-class _Linear(torch.autograd.Function):
-    """A linear map: only positive products carry relevance; the bias takes none."""
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(x, weight)
-        return output.clone()
-
-    @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[None, Tensor, None]:  # type: ignore[override]
-        x, weight = ctx.saved_tensors
-        above, below = x.clamp(min=0), x.clamp(max=0)
-        positive, negative = weight.clamp(min=0), weight.clamp(max=0)
-        share = _safe(relevance, above @ positive.T + below @ negative.T)
-        return None, above * (share @ positive) + below * (share @ negative), None
-
-
-class _Sum(torch.autograd.Function):
-    """A sum of two tensors: in proportion, then both parts rescaled by their totals, item by item."""
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, left: Tensor, right: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(output, left, right)
-        return output.clone()
-
-    @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[None, Tensor, Tensor]:  # type: ignore[override]
-        output, left, right = ctx.saved_tensors
-        share = _safe(relevance, output)
-        parts = left * share, right * share
-        sums = [_total(one) for one in parts]
-        both = sums[0].abs() + sums[1].abs()
-        total = _total(relevance)
-        scaled = [one * _safe(_safe(s.abs(), both) * total, s) for one, s in zip(parts, sums, strict=True)]
-        return None, scaled[0], scaled[1]
-
-
-class _Share(torch.autograd.Function):
-    """A sum with a constant: its share of the sum."""
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, given: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(output, given)
-        return output.clone()
-
-    @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
-        output, given = ctx.saved_tensors
-        return None, (given * _safe(relevance, output)).sum_to_size(given.shape)
-
-
-class _Product(torch.autograd.Function):
-    """A matrix product of two tensors: half of the relevance to each, in proportion."""
-
-    @staticmethod
-    def forward(ctx: Any, left: Tensor, right: Tensor, keep: Keep | None) -> Tensor:  # type: ignore[override]
-        output = left @ right
-        ctx.save_for_backward(left, right, output)
-        ctx.keep = keep
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
-        left, right, output = ctx.saved_tensors
-        share = _safe(relevance, output)
-        to_left = left * (share @ right.transpose(-1, -2)) / 2
-        to_right = right * (left.transpose(-1, -2) @ share) / 2
-        if ctx.keep is not None:
-            ctx.keep(left, to_left)
-        return to_left, to_right, None
-
-
-class _Scaled(torch.autograd.Function):
-    """The same value; what comes back is multiplied by a tensor."""
-
-    @staticmethod
-    def forward(ctx: Any, given: Tensor, factor: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(factor)
-        return given.view_as(given)
-
-    @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return relevance * ctx.saved_tensors[0], None
-
-
-def _safe(part: Tensor, whole: Tensor) -> Tensor:
-    """Divide as the published code does: the denominator shifted by 1e-9, 0 where it is 0."""
-    below = whole + _EPS
-    below = torch.where(below == 0, _EPS, below)
-    return torch.where(whole == 0, 0.0, part / below)
-
-
-def _total(one: Tensor) -> Tensor:
-    """Sum each item of the batch."""
-    return one.flatten(1).sum(dim=1).reshape(-1, *[1] * (one.dim() - 1))
 
 
 def _weights(scores: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:

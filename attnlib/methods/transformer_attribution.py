@@ -13,6 +13,7 @@ from attnlib.methods.registry import method
 from attnlib.methods.relprop_rules import RelevanceRules
 from attnlib.methods.request import Answer, Request
 from attnlib.methods.rollout import START_LAYER, propagated
+from attnlib.methods.windows import refuse_windows
 from attnlib.record import LayerAttention
 
 __all__ = ["attention_relevance", "transformer_attribution"]
@@ -47,7 +48,10 @@ _LARGEST = 2**34
     cost="one forward and two backward passes through the full attention matrices of all heads and layers: "
     "about 8 x layers x heads x tokens^2 numbers; for small inputs (some 1,000 tokens)",
     deviations=(
-        "For ViT- and BERT-like encoders; a function without a rule is refused by name.",
+        "The paper has rules for ViT and BERT. By the same pattern, a product of two moving tensors (a gate) "
+        "halves its relevance as a matrix product does, a convolution and a product with a constant are "
+        "linear maps, means, sums and resizing share in proportion, root-mean-square norms pass it on like "
+        "layer norms, and heads that share keys and values add up. Any other function is refused by name.",
         "The rescaling at sums runs over each item alone; the published code's runs over the whole batch, "
         "and returns the first item only.",
         "Rows are not normalised, as in the paper and the ViT code.",
@@ -93,6 +97,7 @@ def attention_relevance(
     layers : self-attention calls, first layer first.
     gradients : multiply by the gradient of the score.
     """
+    refuse_windows(layers, request.method)
     _check_size(layers)
     handle = handle_of(request, None)
     slopes = [layer.gradients() for layer in layers] if gradients else None
@@ -108,20 +113,25 @@ def attention_relevance(
                 return
 
     rules = RelevanceRules(keep)
-    leaves: list[Tensor] = []
+    first = layers[0].index
+    known = (request.stream, first) in getattr(handle, "taps", {})
+    start = None if known else handle.start(request.stream).requires_grad_()
 
     def begin(hidden: Tensor) -> Tensor:
-        leaves.append(hidden.detach().requires_grad_())
-        return leaves[0]
+        rules.beginning = hidden.detach().requires_grad_()
+        return rules.beginning
 
     with torch.enable_grad():
         score = handle.score(
             request.stream,
-            taps={layers[0].index: begin},
+            start,
+            taps={first: begin} if known else None,
             rule=rules,
             activation=rules.activation,
         )
-        handle.gradient(score, leaves[0])
+        leaf = start if rules.beginning is None else rules.beginning
+        assert leaf is not None
+        handle.gradient(score, leaf)
     if waiting:
         raise CaptureError(
             f"transformer_attribution: no relevance reached {', '.join(layers[i].name for i in waiting)}"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attnlib.errors import InputError
+from attnlib.errors import CaptureError, InputError
 from attnlib.layout import TokenLayout
 from attnlib.record import LayerAttention
 
-__all__ = ["MERGED", "WindowLayer", "merge_spread", "window_layers"]
+__all__ = ["MERGED", "WindowLayer", "merge_spread", "refuse_windows", "window_layers"]
 
 MERGED = "where patches are merged, each of them is taken to give an equal share to the merged one"
 
@@ -107,6 +107,25 @@ def window_layers(layer: LayerAttention) -> list[WindowLayer]:
         )
         found.append(WindowLayer(inner, piece.items, queries, keys))
     return [] if bool((counts[:, :past] > 1).any()) else found
+
+
+def refuse_windows(layers: Sequence[LayerAttention], method: str) -> None:
+    """Refuse layers that attend inside windows, or whose tokens are merged on the way.
+
+    Raises
+    ------
+    CaptureError
+        Naming the layer and the methods that go through windows and merges.
+    """
+    for layer in layers:
+        windows = bool(getattr(layer.source, "pieces", None))
+        if windows or layer.num_queries != layers[0].num_queries:
+            what = "attends inside windows" if windows else f"has {layer.num_queries} tokens, others not"
+            raise CaptureError(
+                f"{method}: {layer.name} {what}; {method} is worked out for attention between the same tokens "
+                "in every layer. raw, rollout, gradient_rollout, generic_relevance and gradient_x_input go "
+                "through windows and merged patches"
+            )
 
 
 def merge_spread(above: LayerAttention, below: LayerAttention) -> Callable[[Tensor], Tensor]:

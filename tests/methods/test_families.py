@@ -5,6 +5,7 @@ import torch
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20}
 OUTPUT = {"attnlrp", "cp_lrp", "integrated_gradients", "gradient_x_input", "grad_cam", "decompx"}
+WINDOWED = {"alti", "attention_norm", "decompx", "globenc", "grad_cam", "transformer_attribution"}
 TEXT = {
     "input_ids": torch.tensor([[3, 9, 4, 7, 21, 33, 5, 8, 11], [6, 2, 19, 30, 12, 1, 0, 0, 0]]),
     "attention_mask": torch.tensor([[1] * 9, [1] * 6 + [0] * 3]),
@@ -31,15 +32,40 @@ def family(name):
             hidden_size=24, num_hidden_layers=2, num_attention_heads=3, mlp_ratio=2, image_size=20, patch_size=4,
             num_register_tokens=3, num_labels=5,
         )  # fmt: skip
-        return tf.Dinov2WithRegistersForImageClassification(config), wide, [1, 2], {"decompx"}
+        return tf.Dinov2WithRegistersForImageClassification(config), wide, [1, 2], set()
     if name == "deit":
         config = tf.DeiTConfig(**image, num_labels=5)
-        return tf.DeiTForImageClassificationWithTeacher(config), square, [1, 2], {"decompx"}
+        return tf.DeiTForImageClassificationWithTeacher(config), square, [1, 2], set()
     if name == "clip_vision":
-        return tf.CLIPVisionModel(tf.CLIPVisionConfig(**image)), square, pooled, {"decompx"}
+        return tf.CLIPVisionModel(tf.CLIPVisionConfig(**image)), square, pooled, set()
     if name == "siglip_vision":
-        refused = {"decompx", "transformer_attribution"}
-        return tf.SiglipVisionModel(tf.SiglipVisionConfig(**image)), square, pooled, refused
+        return tf.SiglipVisionModel(tf.SiglipVisionConfig(**image)), square, pooled, set()
+    if name == "dinov2_gated":
+        config = tf.Dinov2Config(
+            hidden_size=24, num_hidden_layers=2, num_attention_heads=3, mlp_ratio=2, image_size=20, patch_size=4,
+            use_swiglu_ffn=True, num_labels=5,
+        )  # fmt: skip
+        return tf.Dinov2ForImageClassification(config), wide, [1, 2], set()
+    if name == "beit":
+        config = tf.BeitConfig(**image, num_labels=5, use_relative_position_bias=True)
+        return tf.BeitForImageClassification(config), square, [1, 2], set()
+    if name == "swin":
+        config = tf.SwinConfig(
+            image_size=32,
+            patch_size=2,
+            embed_dim=8,
+            depths=[2, 2],
+            num_heads=[2, 4],
+            window_size=4,
+            num_labels=5,
+        )
+        return tf.SwinForImageClassification(config), {"pixel_values": pixels(32, 32)}, [1, 2], WINDOWED
+    if name == "llama":
+        config = tf.LlamaConfig(
+            hidden_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+            intermediate_size=20, vocab_size=50,
+        )  # fmt: skip
+        return tf.LlamaForCausalLM(config), {"input_ids": TEXT["input_ids"]}, [4, 7], set()
     if name == "roberta":
         config = tf.RobertaConfig(**SMALL, vocab_size=50, num_labels=3)
         return tf.RobertaForSequenceClassification(config), TEXT, [0, 2], set()
@@ -49,10 +75,13 @@ def family(name):
         )
         return tf.DistilBertForSequenceClassification(config), TEXT, [0, 2], set()
     config = tf.GPT2Config(n_embd=24, n_layer=2, n_head=3, vocab_size=50, bos_token_id=0, eos_token_id=0)
-    return tf.GPT2LMHeadModel(config), {"input_ids": TEXT["input_ids"]}, [4, 7], {"decompx"}
+    return tf.GPT2LMHeadModel(config), {"input_ids": TEXT["input_ids"]}, [4, 7], set()
 
 
-NAMES = ["dinov2_with_registers", "deit", "clip_vision", "siglip_vision", "roberta", "distilbert", "gpt2"]
+NAMES = [
+    "dinov2_with_registers", "dinov2_gated", "deit", "beit", "clip_vision", "siglip_vision", "swin", "roberta",
+    "distilbert", "gpt2", "llama",
+]  # fmt: skip
 
 
 def explained(record, method, item=slice(None)):
@@ -69,7 +98,7 @@ def test_each_method_gives_finite_scores_per_item_or_refuses_by_name(name):
     pytest.importorskip("captum")
     pytest.importorskip("pytorch_grad_cam")
     from attnlib import METHODS, capture
-    from attnlib.errors import CaptureError, NeedsError
+    from attnlib.errors import CaptureError
 
     model, inputs, target, refused = family(name)
     model = model.eval()
@@ -83,7 +112,7 @@ def test_each_method_gives_finite_scores_per_item_or_refuses_by_name(name):
     methods = [m for m, card in METHODS.items() if {"internals", "model"} & set(card.needs)]
     for method in methods:
         if method in refused:
-            with pytest.raises((CaptureError, NeedsError), match=r"decompx: |for which there is no rule"):
+            with pytest.raises(CaptureError, match=f"{method}: .* windows; {method} is worked out"):
                 explained(record, method)
             continue
         scores = explained(record, method)

@@ -104,13 +104,46 @@ def test_one_row_equals_that_row_of_all(load):
     assert_close(explain(record, "transformer_attribution", query=(1, 2)).scores, everything[:, 7])
 
 
-def test_a_model_with_functions_that_have_no_rule_is_refused_by_name(load):
-    from attnlib import explain
+def test_a_function_without_a_rule_is_refused_by_name_and_place(load):
+    from attnlib import capture, explain
     from attnlib.errors import CaptureError
 
-    record, _, _ = load("llama", "LlamaForCausalLM")
-    with pytest.raises(CaptureError, match="for which there is no rule"):
-        explain(record, "transformer_attribution", query=-1)
+    record, inputs, _ = load("vit", "ViTForImageClassification")
+
+    class Risky(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, pixel_values):
+            return self.inner(pixel_values=pixel_values).logits.exp()
+
+    model = Risky(record.on_rerun.module)
+    for method in ("transformer_attribution", "attnlrp"):
+        with pytest.raises(
+            CaptureError, match="'exp' in Risky, for which there is no rule; generic_relevance"
+        ):
+            explain(capture(model, inputs, target=1, internals=True), method)
+
+
+def test_gates_groups_and_written_out_norms_hand_on_all_the_relevance_they_get(load):
+    """One unit of relevance starts at the logit; without sums with constants, one arrives at the words."""
+    from attnlib import capture, explain
+    from attnlib.methods.relprop_rules import RelevanceRules
+
+    record, inputs, _ = load("llama", "LlamaForCausalLM")
+    rules = RelevanceRules(lambda weights, relevance: None)
+    handle = record.on_rerun
+    words = handle.start("text").requires_grad_()
+    with torch.enable_grad():
+        score = handle.score("text", words, rule=rules, activation=rules.activation)
+        got = handle.gradient(score, words).flatten(1).sum(dim=1)
+    torch.testing.assert_close(got, torch.ones_like(got), rtol=1e-4, atol=1e-5)
+    scores = explain(record, "transformer_attribution", query=-1).scores
+    assert scores.shape == inputs["input_ids"].shape
+    assert (scores >= 0).all()
+    other = capture(handle.module, inputs, target=7, internals=True)
+    assert not torch.allclose(explain(other, "transformer_attribution", query=-1).scores, scores)
 
 
 def test_sizes_that_do_not_fit_are_refused_before_the_work(load, monkeypatch):
