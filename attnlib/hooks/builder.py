@@ -42,6 +42,7 @@ class RecordBuilder:
         self._settler = Settler(model)
         self._steps = Steps()
         self._kept: list[tuple[Call, LayerAttention]] = []
+        self._parts: list[tuple[Call, LayerAttention]] = []  # of parts that ran on their own before the rest
         self.on_release: Callable[[Any], None] = lambda _: None
 
     def look(self, calls: list[Call]) -> None:
@@ -75,8 +76,11 @@ class RecordBuilder:
         settled = self._settler.settle(calls, step=step)
         if not continuing:
             describer = Describer(self._model, origins, output)
-            describer.describe(settled, record)
+            described = [*self._parts, *settled]
+            describer.describe(described, record)
             record.readout_assumed |= frozenset(describer.unread)
+            part = bool(calls) and calls[0].root.name != ""
+            self._parts = described if part else self._parts if not calls else []
         layers = [layer for _, layer in settled]
         self._steps.take(layers, continuing=continuing)
         record.layers = (*record.layers, *layers)

@@ -59,6 +59,11 @@ def _convolution(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any
     if origin is not None and origin.ids.shape[1] == 1 and spatial == before:
         origins.same(out, origin)
         return
+    if origin is not None and origin.ids.shape[0] > 1 and set(origin.ids.shape[1:]) == {1}:
+        one_each = origin.sequence.batch * origin.sequence.size == source.shape[0] > origin.sequence.batch
+        if one_each and math.prod(spatial) == 1:  # each item is one token: patches cut out before
+            origins.put(out, origin.ids.expand(out.shape), origin.sequence)
+            return
     if origin is None:
         size = math.prod(spatial)
         grid = (spatial[-2], spatial[-1]) if len(spatial) >= 2 else None

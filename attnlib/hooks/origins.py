@@ -8,6 +8,7 @@ way, for any model, without knowing what the model is called. What cannot be fol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,9 +123,13 @@ class Origins:
         """Drop what was known about a tensor."""
         self._known.pop(tensor, None)
 
-    def clear(self) -> None:
-        """Drop everything."""
+    def clear(self, keep: Sequence[Tensor] = ()) -> None:
+        """Drop everything but the origins of some tensors."""
+        kept = [(one, self.get(one)) for one in keep]
         self._known = WeakTensorKeyDictionary()
+        for tensor, origin in kept:
+            if origin is not None:
+                self._known[tensor] = origin
         self._coarser.clear()
         self.batches.clear()
 

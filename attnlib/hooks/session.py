@@ -22,6 +22,7 @@ from attnlib.hooks.limits import Limits
 from attnlib.hooks.mixing import MIXING, Mixing
 from attnlib.hooks.origin_rules import follow
 from attnlib.hooks.origins import Origins
+from attnlib.hooks.packed import packed_patches
 from attnlib.hooks.probabilities import SOFTMAXES, Probabilities
 from attnlib.hooks.torch_names import MOVES
 from attnlib.hooks.trail import Frame, Trail
@@ -52,7 +53,15 @@ def _unguarded(function: Callable[..., Any]) -> Callable[..., Any]:
     return twin
 
 
-_BESIDE = ("mask", "position", "type_ids", "segment", "label", "cache")  # inputs that are no tokens
+_BESIDE = (
+    "mask",
+    "position",
+    "type_ids",
+    "segment",
+    "label",
+    "cache",
+    "grid_thw",
+)  # inputs that are no tokens
 _MULTI_HEAD = functional.multi_head_attention_forward
 _multi_head_twin = _unguarded(_MULTI_HEAD)
 
@@ -95,6 +104,7 @@ class Session(TorchFunctionMode):
         self._on_call = on_call
         self._on_forward = on_forward
         self._entered = False
+        self._between = False
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -103,7 +113,11 @@ class Session(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if getattr(_own, "depth", 0) or not self.trail.here:
-            return func(*args, **kwargs)
+            output = func(*args, **kwargs)
+            if self._between and not getattr(_own, "depth", 0) and self.trail.own_thread:
+                with _own_work():
+                    self._follow(name, func, args, kwargs, output)
+            return output
         if name == "__get__" and getattr(getattr(func, "__self__", None), "__name__", "") not in MOVES:
             return func(*args, **kwargs)
         if func is _MULTI_HEAD:
@@ -130,10 +144,13 @@ class Session(TorchFunctionMode):
             self.mixing.look(name, args, kwargs, self.origins, self.trail.frames[-1].name)
         with torch.no_grad():
             self.probabilities.follow(name, func, args, kwargs, output)
-            # an origin that cannot be followed is an origin that is not known
-            with suppress(RuntimeError, TypeError, ValueError, IndexError, KeyError):
-                follow(self.origins, name, func, args, kwargs, output)
+        self._follow(name, func, args, kwargs, output)
         return output
+
+    def _follow(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> None:
+        """Pass origins on; one that cannot be followed is not known."""
+        with torch.no_grad(), suppress(RuntimeError, TypeError, ValueError, IndexError, KeyError):
+            follow(self.origins, name, func, args, kwargs, output)
 
     def _fused(self, given: FusedArguments, output: Tensor) -> Tensor:
         frame = self.trail.frames[-1]
@@ -188,14 +205,25 @@ class Session(TorchFunctionMode):
         with _own_work():
             for name, value in given:
                 beside = any(word in name for word in _BESIDE)
-                if isinstance(value, Tensor) and value.dim() > 1 and not beside:
+                if not isinstance(value, Tensor) or value.dim() < 2 or beside:
+                    continue
+                if self.origins.get(value) is not None:  # made by a part of the model that ran before
+                    self.origins.batches.add(value.shape[0])
+                    continue
+                packed = packed_patches(self.model, given, name, value)
+                if packed is not None:
+                    self.origins.put(value, *packed)
+                else:
                     self.origins.seed(name, value, batch_first=batch_first)
 
-    def _end(self, _: Frame, output: Any) -> None:
+    def _end(self, frame: Frame, output: Any) -> None:
         calls, self.calls = self.calls, []
         with _own_work():
             self._on_forward(calls, self.origins, output)
-        self.origins.clear()
+        # a part of the model that runs on its own, such as an image encoder, feeds the rest
+        carried = list(_tensors_in(output)) if frame.name else []
+        self._between = bool(carried)
+        self.origins.clear(keep=carried)
 
     def start(self) -> None:
         """Register the hooks and enter the function mode."""
@@ -216,6 +244,17 @@ class Session(TorchFunctionMode):
         finally:
             self.trail.leave()
             self.origins.clear()
+
+
+def _tensors_in(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, dict):
+        for one in output.values():
+            yield from _tensors_in(one)
+    elif isinstance(output, tuple | list):
+        for one in output:
+            yield from _tensors_in(one)
 
 
 def _argument_names(module: nn.Module) -> list[str]:

@@ -198,12 +198,28 @@ def _grouped(calls: Sequence[Call]) -> list[Sequence[Call]]:
             result.extend([call] for call in group)
             continue
         partial = len(group) > 1 and any(not c.complete or c.placement is not None for c in group)
-        if partial:
+        if partial or _share_out(group):
             result.append(group)
         else:
             result.extend([call] for call in group)
     order = {id(call): place for place, call in enumerate(calls)}
     return sorted(result, key=lambda group: order[id(group[0])])
+
+
+def _share_out(group: Sequence[Call]) -> bool:
+    """Tell whether the calls share out the tokens of one sequence, as for pictures packed in a row."""
+    first = group[0].query_sequence
+    if len(group) < 2 or first is None or any(c.query_sequence is not first for c in group):
+        return False
+    rows = [c.query_rows.reshape(-1, c.shape[2])[0] for c in group if c.query_rows is not None]
+    if len(rows) < len(group) or any(c.key_rows is None or c.shape[0] > 1 for c in group):
+        return False
+    together = torch.cat(rows)
+    return (
+        len(together) <= first.size
+        and bool((together >= 0).all())
+        and len(together.unique()) == len(together)
+    )
 
 
 def _joined(group: Sequence[Call]) -> Call:

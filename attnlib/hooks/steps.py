@@ -43,6 +43,9 @@ class Steps:
         for layer, place in zip(layers, places, strict=True):
             before = self._last.get(place)
             source = layer.source
+            if continuing and before is not None and layer.kind == before.kind != "self":
+                layer.key_stream = layer.key_stream or before.key_stream
+                layer.key_layout = layer.key_layout or before.key_layout
             if isinstance(source, ProjectedAttention):
                 store = self._stores.get(place) if continuing else None
                 length = source.key.shape[2]

@@ -57,7 +57,12 @@ class Trail:
     @property
     def here(self) -> bool:
         """True in the thread that is followed, while a module runs."""
-        return bool(self.frames) and threading.get_ident() == self._thread
+        return bool(self.frames) and self.own_thread
+
+    @property
+    def own_thread(self) -> bool:
+        """True in the thread that is followed."""
+        return threading.get_ident() == self._thread
 
     def enter(self) -> None:
         """Register the hooks; nothing is left behind if one of them cannot be."""

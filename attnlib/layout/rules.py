@@ -9,7 +9,7 @@ from typing import Any
 from attnlib.errors import LayoutError
 from attnlib.layout.token_layout import TokenLayout
 
-__all__ = ["TokenFacts", "image_layout", "prefix_names", "text_layout"]
+__all__ = ["TokenFacts", "image_layout", "prefix_names", "text_layout", "with_generated"]
 
 _GIVE = "give one with record.with_layout(TokenLayout(...))"
 
@@ -94,6 +94,32 @@ def text_layout(
     labels = tokens if tokens is not None else [f"token {i}" for i in range(num_tokens)]
     read = readout if readout is not None else tuple(range(num_tokens))
     return TokenLayout(None, tokens=labels, readout=read, spans=spans, notes=notes)
+
+
+def with_generated(layout: TokenLayout | None, num_tokens: int) -> TokenLayout:
+    """Return the layout of a prompt with the tokens that were written after it, as the span "generated".
+
+    Parameters
+    ----------
+    layout : of the prompt, with its picture if it holds one; None = not known.
+    num_tokens : prompt and written tokens together.
+    """
+    if layout is None:
+        return text_layout(num_tokens, readout=(num_tokens - 1,))
+    start = layout.num_tokens
+    labels = None if layout.tokens is None else list(layout.tokens)
+    if labels is not None:
+        labels += [f"token {i}" for i in range(start, num_tokens)]
+    spans = {**layout.spans, "generated": (start, num_tokens)} if num_tokens > start else layout.spans
+    return TokenLayout(
+        layout.grid,
+        layout.patch_size,
+        layout.prefix_tokens,
+        (num_tokens - 1,),
+        tokens=labels,
+        spans=spans,
+        notes=layout.notes,
+    )
 
 
 def prefix_names(parameters: Sequence[tuple[str, Sequence[int]]], config: Any) -> tuple[str, ...]:

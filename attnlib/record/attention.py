@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from attnlib.errors import InputError, LayoutError, NeedsError
-from attnlib.layout import TokenLayout
+from attnlib.layout import TokenLayout, with_generated
 from attnlib.picture import View
 from attnlib.record.gaps import Gap
 from attnlib.record.layer import LayerAttention
@@ -259,7 +259,7 @@ class AttentionRecord:
                 joined.append(first)
                 continue
             source = JoinedAttention(tuple(layer.source for layer in group))
-            layout = TokenLayout(None, tokens=[f"token {i}" for i in range(rows)], readout=(rows - 1,))
+            layout = with_generated(first.query_layout, rows)
             keys = layout if first.kind == "self" else first.key_layout
             joined.append(
                 replace(
