@@ -81,7 +81,8 @@ class MapAgain:
             raise InputError(f"the method {relevance.method!r} cannot be run again: give again=")
         card = METHODS[relevance.method]
         wanted: Any = target
-        if wanted is None and ("gradients" in card.needs or "model" in card.needs):
+        told = any(option.name == "label" for option in card.options)
+        if wanted is None and (told or {"gradients", "model"} & set(card.needs)):
             wanted = _top_logit
         record = capture(
             self.loaded, inputs, target=wanted, internals=bool({"internals", "model"} & set(card.needs))

@@ -278,11 +278,13 @@ def maps_of_methods(trials: Trials, rows: Mapping[str, Mapping[str, Any]], *, ch
 
 
 def needs_of(method: str) -> tuple[bool, bool]:
-    """Return whether a method needs internals and gradients."""
+    """Return whether a method needs internals, and whether it must be told the target."""
     from attnlib.methods import METHODS
 
-    needs = set(METHODS[method].needs)
-    return bool(needs & {"internals", "model"}), bool(needs & {"gradients", "model"})
+    card = METHODS[method]
+    needs = set(card.needs)
+    told = any(option.name == "label" for option in card.options)
+    return bool(needs & {"internals", "model"}), told or bool(needs & {"gradients", "model"})
 
 
 def patch_scores(relevance: Relevance) -> Float[Tensor, "batch height width"]:
