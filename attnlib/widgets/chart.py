@@ -107,7 +107,7 @@ def profile_bars(
         x=[f"layer {profile.layers[i]}" for i in layers],
         y=values.mean(axis=1),
         customdata=[(i, None) for i in layers],
-        marker={"color": [_CHOSEN if i == layer else _PLAIN for i in layers]},
+        marker=_marker(list(layers), layer),
         hovertemplate="%{x}, mean over heads: %{y:.3f}<extra></extra>",
         row=1,
         col=1,
@@ -116,7 +116,7 @@ def profile_bars(
         x=[f"head {profile.heads[i]}" for i in heads],
         y=values[layer],
         customdata=[(layer, i) for i in heads],
-        marker={"color": [_CHOSEN if i == head else _PLAIN for i in heads]},
+        marker=_marker(list(heads), head),
         hovertemplate="%{x}: %{y:.3f}<extra></extra>",
         row=1,
         col=2,
@@ -126,3 +126,11 @@ def profile_bars(
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title_text=MEASURES[measure], row=1, col=1)
     return figure
+
+
+def _marker(bars: list[int], chosen: int | None) -> dict[str, Any]:
+    """Mark the chosen bar by colour and by hatching."""
+    return {
+        "color": [_CHOSEN if i == chosen else _PLAIN for i in bars],
+        "pattern": {"shape": ["/" if i == chosen else "" for i in bars], "fgcolor": "white"},
+    }

@@ -33,10 +33,12 @@ MODULE_FILES = (
 
 _FRAGMENT = """<div class="attnlib-root" data-attnlib="{name}">{poster}</div>
 <style>{style}</style>
+<script type="text/plain" data-attnlib-rest="{name}">{rest}</script>
 <script type="module">
 {module}
 const state = {state};
-const values = {{ document: {document}, state, blob: fromBase64("{blob}") }};
+const values = {{ document: {document}, state, blob: new TwoParts(fromBase64("{blob}"), () =>
+  fromBase64(document.querySelector('[data-attnlib-rest="{name}"]').textContent)) }};
 const heard = {{}};
 const model = {{
   get: (key) => values[key],
@@ -119,6 +121,7 @@ def fragment(
     if poster is not None:
         data = base64.b64encode(poster).decode()
         picture = f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{data}" style="max-width:100%">'
+    split = document.get("split", len(blob))
     return _FRAGMENT.format(
         name=f"a{uuid.uuid4().hex[:12]}",
         poster=picture,
@@ -126,7 +129,8 @@ def fragment(
         module=module_source(),
         state=json_for_script(state),
         document=json_for_script(document),
-        blob=base64.b64encode(blob).decode(),
+        blob=base64.b64encode(blob[:split]).decode(),
+        rest=base64.b64encode(blob[split:]).decode(),
     )
 
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 _BLOCK = 512
+_KNOWN_ROWS: WeakKeyDictionary[LayerAttention, dict[tuple[Any, ...], Tensor]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -262,8 +264,8 @@ def _put_layer(
     }
     if form is not None and queries is not None and prefix is not None:
         pooled = pool_keys(queries.numpy().reshape(-1, *grid), form.pool)
-        described["queries"] = blob.put(pooled.reshape(len(pooled), -1), form.dtype, pack=None)
-        described["query_prefix"] = blob.put(prefix.numpy()[None])
+        described["queries"] = blob.put(pooled.reshape(len(pooled), -1), form.dtype, pack=None, later=True)
+        described["query_prefix"] = blob.put(prefix.numpy()[None], later=True)
     return described
 
 
@@ -290,14 +292,25 @@ def _read(
 
 
 def _mean_row(layer: LayerAttention, tokens: Sequence[int], item: int) -> Tensor:
-    """Return the mean of some query rows, [head, key], block by block."""
+    """Return the mean of some query rows, [head, key], block by block; kept while the layer lives.
+
+    A mean over all patches reads a whole layer, and the explorer asks for it again with each drawing.
+    """
+    key = (tuple(tokens), item)
+    if len(tokens) > 2:
+        known = _KNOWN_ROWS.setdefault(layer, {}).get(key)
+        if known is not None:
+            return known
     total: Tensor | None = None
     for start in range(0, len(tokens), _BLOCK):
         block = layer.weights(queries=list(tokens[start : start + _BLOCK]))[item].sum(dim=1)
         total = block if total is None else total + block
     if total is None:
         raise InputError("a named row needs at least one query token")
-    return (total / len(tokens)).float().cpu()
+    row = (total / len(tokens)).float().cpu()
+    if len(tokens) > 2:
+        _KNOWN_ROWS[layer][key] = row
+    return row
 
 
 def pool_keys(rows: np.ndarray, pool: int) -> np.ndarray:

@@ -46,7 +46,11 @@ class Menu:
             0, min=0, max=0, description="text number", style=_STYLE, layout={"width": "150px"}
         )
         self.upload = widgets.FileUpload(
-            accept="image/*", multiple=False, description="Upload a picture", tooltip="upload a picture"
+            accept="image/*",
+            multiple=False,
+            description="Upload a picture",
+            tooltip="upload a picture",
+            layout={"width": "max-content"},
         )
         self.method = _dropdown("method", [ATTENTION, *METHODS], state.method)
         self.target = _combobox("target (for methods that need one)", _text(state.target), [])

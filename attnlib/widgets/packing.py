@@ -20,12 +20,20 @@ Reference = dict[str, Any]
 
 @dataclass(eq=False)
 class Blob:
-    """Bytes under construction; every array put in is described by a JSON-ready reference."""
+    """Bytes under construction; every array put in is described by a JSON-ready reference.
+
+    What is put in for ``later`` stands after everything else, so that a page can show its first picture
+    before it reads the rest; its references are complete once :meth:`tobytes` was called.
+    """
 
     parts: list[bytes] = field(default_factory=list)
     size: int = 0
+    waiting: list[tuple[Reference, bytes]] = field(default_factory=list)
+    split: int | None = None
 
-    def put(self, array: np.ndarray, dtype: str = "f32", *, pack: bool | None = None) -> Reference:
+    def put(
+        self, array: np.ndarray, dtype: str = "f32", *, pack: bool | None = None, later: bool = False
+    ) -> Reference:
         """Add an array and return its reference.
 
         Parameters
@@ -34,19 +42,27 @@ class Blob:
         dtype : "f32" exact; "f16" three digits; "u8" logarithmic bytes, scaled by the largest of each
             row (non-negative numbers only), within 2.2 % over a range of 65,000 below that largest.
         pack : deflate; by default where it saves at least a tenth.
+        later : the first picture does not need it.
         """
         values = np.ascontiguousarray(array, dtype=np.float32)
         reference: Reference = {"dtype": dtype, "shape": list(values.shape)}
         if dtype == "u8":
             codes, largest = log_codes(values)
-            reference["scale"] = self.put(largest, "f32", pack=False)
+            reference["scale"] = self.put(largest, "f32", pack=False, later=later)
             raw = codes.tobytes()
         else:
             raw = values.astype("<f2" if dtype == "f16" else "<f4").tobytes()
-        return {**reference, **self.put_bytes(raw, pack=pack)}
+        return self.put_bytes(raw, pack=pack, later=later, about=reference)
 
-    def put_bytes(self, raw: bytes, *, pack: bool | None = False) -> Reference:
-        """Add bytes as they are and return where they stand."""
+    def put_bytes(
+        self,
+        raw: bytes,
+        *,
+        pack: bool | None = False,
+        later: bool = False,
+        about: Reference | None = None,
+    ) -> Reference:
+        """Add bytes as they are and return where they stand, with what else is known about them."""
         packed = pack is True
         if pack is None and len(raw) > 1024:
             squeezed = zlib.compress(raw, 6)
@@ -54,15 +70,32 @@ class Blob:
             raw = squeezed if packed else raw
         elif packed:
             raw = zlib.compress(raw, 6)
-        reference = {"offset": self.size, "length": len(raw), "packed": packed}
+        reference = {**(about or {}), "offset": -1, "length": len(raw), "packed": packed}
+        if later:
+            self.waiting.append((reference, raw))
+        else:
+            self._place(reference, raw)
+        return reference
+
+    @property
+    def whole_size(self) -> int:
+        """Number of bytes, with what comes later."""
+        return self.size + sum(len(raw) + -len(raw) % 4 for _, raw in self.waiting)
+
+    def tobytes(self) -> bytes:
+        """Return all bytes; ``split`` then says where the later ones begin."""
+        if self.split is None:
+            self.split = self.size
+            for reference, raw in self.waiting:
+                self._place(reference, raw)
+            self.waiting = []
+        return b"".join(self.parts)
+
+    def _place(self, reference: Reference, raw: bytes) -> None:
+        reference["offset"] = self.size
         padding = -len(raw) % 4  # float32 views in the browser start at multiples of four
         self.parts += [raw, bytes(padding)]
         self.size += len(raw) + padding
-        return reference
-
-    def tobytes(self) -> bytes:
-        """Return all bytes."""
-        return b"".join(self.parts)
 
 
 def log_codes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

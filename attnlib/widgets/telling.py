@@ -30,7 +30,8 @@ def message(words: str) -> str:
 def sentences(title: str, lines: Iterable[str]) -> str:
     """Return a heading and a list of sentences; nothing if there are none."""
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-    return f"<h4>{html.escape(title)}</h4><ul>{items}</ul>" if items else ""
+    heading = f'<h2 style="font-size:1.05em;margin:.6em 0 .2em">{html.escape(title)}</h2>'
+    return f"{heading}<ul>{items}</ul>" if items else ""
 
 
 def region_table(regions: Regions | None, relevance: Relevance | None) -> str:

@@ -118,7 +118,8 @@ def put_text_source(
         for place, one in enumerate(layers):
             weights = matrix_part(one, query_pages[q], key_pages[k], item=item)
             weights = weights.mean(axis=0, keepdims=True) if merged else weights
-            held = blob.put(weights, dtype, pack=None)
+            first = (q, k) == (0, 0) and place == layer % len(layers)
+            held = blob.put(weights, dtype, pack=None, later=not first)
             blocks.append({"q": q, "k": k, "layer": place, "merged": merged, "values": held})
     return {
         "kind": "text",

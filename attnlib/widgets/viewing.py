@@ -243,8 +243,10 @@ def viewer(
     document = {"title": title, "sources": sources, "palettes": palettes, "kernel": False}
     first_record = next(iter(records.values()))
     poster, words = _poster(first_record, shown, sources[0], state["a"], item, title, tokens)
-    _guard(blob.size, max_mb)
-    return Viewer(title, document, blob.tobytes(), state, poster, words, origins)
+    _guard(blob.whole_size, max_mb)
+    packed = blob.tobytes()
+    document["split"] = blob.split
+    return Viewer(title, document, packed, state, poster, words, origins)
 
 
 def _source_order(

@@ -55,7 +55,7 @@ async function render({ model, el }) {
   const draw = () => {
     const figure = model.get("figure");
     area.setAttribute("aria-label", model.get("words"));
-    area.setAttribute("role", "img");
+    area.setAttribute("role", "group"); // not "img": plotly's own buttons stand inside
     list.replaceChildren(...model.get("bars").map((bar) => {
       const button = document.createElement("button");
       button.type = "button";

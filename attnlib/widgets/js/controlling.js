@@ -66,7 +66,7 @@ function buildControls(viewer) {
   const zoomOut = button("Zoom out", () => viewer.imagePanes[0].magnify(1 / 1.5), { title: "zoom out" });
   const full = button("Full screen", () => (document.fullscreenElement
     ? document.exitFullscreen() : viewer.box.requestFullscreen()), { title: "full screen" });
-  const save = button("Save PNG", () => saveShown(viewer), { title: "save the shown maps as a PNG picture" });
+  const save = button("Save PNG", () => saveShown(viewer), { title: "Save PNG: save the shown maps as a picture" });
 
   function changeCuts() {
     const [low, moderate, highest, red] = cutFields.map((field) => Number(field.input.value));
@@ -189,6 +189,7 @@ function playLayers(viewer, control) {
   const on = control.getAttribute("aria-pressed") !== "true";
   control.setAttribute("aria-pressed", String(on));
   control.textContent = on ? "Stop" : "Play";
+  control.setAttribute("aria-label", on ? "Stop: play through the layers" : "play through the layers");
   clearInterval(viewer.timer);
   if (!on) return;
   viewer.timer = setInterval(() => {

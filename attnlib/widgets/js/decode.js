@@ -5,9 +5,25 @@ const LOG_STEPS = 16; // steps of a byte code per factor of two; the same consta
 
 /** View whatever the host hands over (DataView, ArrayBuffer, Uint8Array) as bytes. */
 function bytesOf(value) {
-  if (value instanceof Uint8Array) return value;
+  if (value instanceof Uint8Array || value instanceof TwoParts) return value;
   if (value instanceof ArrayBuffer) return new Uint8Array(value);
   return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+}
+
+/** Bytes in two parts: the first picture needs only the first; the rest is decoded when it is asked for. */
+class TwoParts {
+  constructor(first, rest) {
+    this.first = first;
+    this.rest = rest;
+  }
+
+  subarray(start, stop) {
+    if (stop <= this.first.length) return this.first.subarray(start, stop);
+    this.more ??= this.rest();
+    return this.more.subarray(start - this.first.length, stop - this.first.length);
+  }
+
+  slice(start, stop) { return this.subarray(start, stop).slice(); }
 }
 
 function fromBase64(text) {

@@ -111,7 +111,8 @@ class Multiples {
       pen.putImageData(image, 0, 0);
       const highest = short(cell.lift.reduce((a, b) => Math.max(a, b), 0));
       this.cells[n].most.textContent = ` ${highest}x`; // what the colours say, as a number
-      this.cells[n].box.setAttribute("aria-label", `${cell.words}, highest ${highest} times the even share`);
+      this.cells[n].box.setAttribute("aria-label", `${cell.short} ${highest}x: ${
+        cell.words}, highest ${highest} times the even share`);
     });
     this.mark(selection);
   }

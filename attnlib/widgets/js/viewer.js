@@ -32,7 +32,13 @@ class Viewer {
     this.photos = await Promise.all(this.page.sources.map((spec) => this.photo(spec)));
     this.build();
     this.draw();
-    for (const source of this.sources) source.openRest(() => this.schedule());
+    // the first picture stands; the rest is read behind it
+    await new Promise((keep) => requestAnimationFrame(() => setTimeout(keep)));
+    for (const source of this.sources) {
+      source.openRest(() => this.schedule()).catch((problem) => {
+        this.status.textContent = `a part of this page could not be read: ${problem.message}`;
+      });
+    }
   }
 
   async photo(spec) {
@@ -102,8 +108,16 @@ class Viewer {
   /** A new document (another picture or model): everything is read again. */
   async renew() {
     this.stop();
-    this.successor = new Viewer(this.model, this.root);
-    await this.successor.start();
+    const next = this.successor = new Viewer(this.model, this.root);
+    const held = this.box?.contains(document.activeElement) ? document.activeElement : null;
+    const name = held?.getAttribute("aria-label");
+    Object.assign(next, { active: this.active, zoom: this.zoom });
+    next.opened = [...(this.box?.querySelectorAll("details") ?? [])].map((one) => one.open);
+    await next.start();
+    // what the hand held before stays in the hand
+    const same = held?.matches("canvas") ? next.box.querySelector(".av-stage canvas")
+      : name && [...next.box.querySelectorAll("[aria-label]")].find((one) => one.getAttribute("aria-label") === name);
+    same?.focus({ preventScroll: true });
   }
 
   stop() {
@@ -188,6 +202,7 @@ class Viewer {
       this.multiples.element, this.spoken);
     this.box.addEventListener("keydown", (event) => onLetter(this, event));
     this.root.append(this.box);
+    (this.opened ?? []).forEach((open, n) => { this.box.querySelectorAll("details")[n].open = open; });
     this.theme();
     this.syncControls();
   }
