@@ -21,6 +21,7 @@ class Measure:
         merit.
     sentence : what it says, with ``{value}`` and ``{baseline}``.
     needs_truth : whether masks are needed.
+    suspicion : whether a bad value is a reason to look, not a fault: what is good can look the same.
     """
 
     title: str
@@ -29,6 +30,7 @@ class Measure:
     sentence: str
     constant_wins: bool = False
     needs_truth: bool = False
+    suspicion: bool = False
 
 
 MEASURES: Mapping[str, Measure] = {
@@ -149,16 +151,18 @@ MEASURES: Mapping[str, Measure] = {
         "lone spikes",
         "lower",
         "0: a constant map wins",
-        "{value} of the mass lies on lone patches far above their surroundings, most often artifacts "
-        "(an even map: {baseline}).",
+        "{value} of the mass lies on lone patches far above their surroundings: artifacts, or things as "
+        "small as one or two patches (an even map: {baseline}).",
         constant_wins=True,
+        suspicion=True,
     ),
     "artifact_share": Measure(
         "artifacts",
         "lower",
         "the share of their area",
-        "{value} of the mass lies on patches of outlying norm, which models use as notebooks "
-        "(an even map: {baseline}).",
+        "{value} of the mass lies on patches whose token has an outlying norm: notebooks of the model, or "
+        "the thing it recognised (an even map: {baseline}).",
+        suspicion=True,
     ),
     "head_agreement": Measure(
         "heads agree",

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from attnlib.evaluate.measures import MEASURES
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -46,9 +48,15 @@ class TrustNumber:
 
     @property
     def verdict(self) -> str:
-        """How it stands against the baseline: "better", "no better", "worse", or "no merit alone"."""
+        """How it stands against the baseline.
+
+        "better", "no better", "worse"; "no merit alone" where a constant map would win; "look there" where
+        the number is a reason to look at the map and not a fault.
+        """
         sign = 1 if self.better == "higher" else -1
         gain = sign * (self.value - self.baseline)
+        if self.name in MEASURES and MEASURES[self.name].suspicion and gain < -0.05:
+            return "look there"
         if self.constant_wins:
             return "worse" if self.better == "lower" and gain < -0.05 else "no merit alone"
         if self.low is not None and self.high is not None and self.low <= self.baseline <= self.high:
@@ -113,7 +121,7 @@ class Trust:
         rows = "".join(
             f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self._rows()
         )
-        rest = [*(f"{name}: {why}" for name, why in self.left_out.items()), *self.notes]
+        rest = [*(f"not done, {name}: {why}" for name, why in self.left_out.items()), *self.notes]
         tail = f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in rest)}</ul>" if rest else ""
         caption = escape(f"How far to trust this map ({self.method}; {self.seconds:.1f} s)")
         return (
