@@ -29,6 +29,7 @@ __all__ = ["ATTENTION", "Bench", "Findings"]
 
 ATTENTION = "attention"
 """The choice of no method: layers and heads as they are."""
+_LARGE = 3e7
 
 
 @dataclass(eq=False)
@@ -106,8 +107,10 @@ class Bench:
         self._given = regions
 
     def load(self) -> None:
-        """Load the model that the state names."""
+        """Load the model that the state names; a record that was given needs none."""
         with self.lock:
+            if self.loaded is None and self.findings is not None and self._captured == self._key():
+                return
             if self.loaded is None or self.loaded.name != self.state.model:
                 self.loaded = load_model(self.state.model)
 
@@ -238,6 +241,11 @@ class Bench:
         if len(record.streams) > 1 and "vision" in record.streams:
             return record.select(stream="vision")
         return record
+
+    def is_large(self) -> bool:
+        """Whether a method over this record may take seconds: many queries and keys in many layers."""
+        layers = self.vision().layers
+        return sum(one.num_queries * one.num_keys * one.num_heads for one in layers) > _LARGE
 
     def depth(self) -> int:
         """Return how many layers can be shown."""

@@ -42,6 +42,7 @@ class Explorer(widgets.VBox):
         self.viewer: LiveViewer | None = None
         self._pause: threading.Timer | None = None
         self._map = 1
+        self._drawn: Relevance | None = None
         self.chart = BarChart(layout={"width": "100%"})
         self.problem = widgets.HTML()
         self.bar = widgets.IntProgress(0, 0, 1, layout={"width": "220px", "visibility": "hidden"})
@@ -73,7 +74,7 @@ class Explorer(widgets.VBox):
             (f"loading {self.state.model or 'the model'}", bench.load),
             ("running the model", bench.capture),
             (f"explaining by {self.state.method}", bench.explain),
-            ("drawing", self.show),
+            ("drawing", self.show_anew),
         ]
 
     def later(self) -> list[Step]:
@@ -118,8 +119,13 @@ class Explorer(widgets.VBox):
         """Wait for the work that runs; False if it still runs after ``timeout`` seconds."""
         return self.worker.wait(timeout)
 
+    def show_anew(self) -> None:
+        """Show what another model, picture or method has found."""
+        self._map = -1
+        self.show()
+
     def show(self) -> None:
-        """Pack what was found and show it in the viewer."""
+        """Pack what was found and show it in the viewer; look, sides and map stay as they were chosen."""
         with self.bench.lock:
             packed = self.packed(budget_mb=0.0)
         layers = packed.document["sources"][0]["layers"]
@@ -132,12 +138,26 @@ class Explorer(widgets.VBox):
             self.viewer.watch(self._guard(self._heard))
             self.viewer.on_picture(self._guard(self._pasted))
             self.place.children = (self.viewer,)
+            self._map = packed.state["a"]["map"]
+            self._drawn = None if self.bench.findings is None else self.bench.findings.relevance
         else:
-            self.viewer.show(packed)
+            self.viewer.show(packed, state=self._kept(packed))
         found = self.bench.findings
         if found is not None:
             self.said.value = sentences("What the model said", [*found.said, *found.notes])
         self.menu.sync()
+
+    def _kept(self, packed: Viewer) -> dict[str, Any]:
+        """Return the state of the viewer for new contents: a new map is shown, the rest stays."""
+        before = self.viewer.state if self.viewer is not None else {}
+        look = {key: value for key, value in before.items() if key not in ("a", "b", "two")}
+        found = self.bench.findings
+        new = self._map == -1 or found is None or found.relevance is not self._drawn
+        self._drawn = None if found is None else found.relevance
+        if new:
+            self._map = packed.state["a"]["map"]
+            return {**packed.state, **look}
+        return {**packed.state, **before}
 
     def packed(self, *, budget_mb: float | int = 3.0) -> Viewer:
         """Return the present view as a viewer that holds patch queries within a budget."""

@@ -34,7 +34,8 @@ def explore(
     """Open the explorer: one picture or text, one model, every layer, head, query and method.
 
     The first picture is there when this returns; charts, parts of the picture and the text follow on
-    another thread (``.wait()`` waits for them).
+    another thread (``.wait()`` waits for them). So does the method's map where it takes seconds (inputs
+    of many tokens): until then layers and heads are shown.
 
     Parameters
     ----------
@@ -87,9 +88,14 @@ def explore(
     elif loaded is not None:
         bench.take_model(loaded)
     explorer = Explorer(bench)
-    first = explorer.steps()
-    for _, step in first[1:3] if record is not None else first[:3]:
-        step()
+    name, explaining = explorer.steps()[2]
+    bench.needs()  # an unknown method is refused before anything is loaded
+    if record is None:
+        bench.load()
+    bench.capture()
+    behind = bench.is_large()  # then the method comes after the first picture, as charts and words do
+    if not behind:
+        explaining()
     depth = bench.depth()
     if not -depth <= layer < depth:
         raise InputError(f"layer {layer} does not exist: there are {depth}")
@@ -101,7 +107,8 @@ def explore(
     else:
         state.heads = head
     explorer.show()
-    explorer.worker.start(explorer.later())
+    first = [(name, explaining), ("drawing", explorer.show)] if behind else []
+    explorer.worker.start([*first, *explorer.later()])
     return explorer
 
 
