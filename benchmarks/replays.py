@@ -163,8 +163,9 @@ def legrad(count: int) -> list[str]:
         f"## Bousselham et al. 2025 (LeGrad): segmentation ({count} scenes)",
         "",
         "Claim: LeGrad above CheferCAM (attention Grad-CAM and generic relevance stand for it here) and "
-        "rollout; ImageNet-Seg mIoU 58.7, 47.5, 40.6. Maps are cut at their mean. A mean of positive parts leaves "
-        "a floor over the whole picture, so the cut takes in too much of LeGrad's maps here; mAP reads ranks only.",
+        "rollout; ImageNet-Seg mIoU 58.7, 47.5, 40.6. Maps are cut at their mean. A mean of positive parts "
+        "leaves a floor over the whole picture, so the cut takes in too much of LeGrad's maps here; mAP "
+        "reads ranks only.",
         "",
     ]
     for name in ("scenes-pair", "scenes-vit"):
