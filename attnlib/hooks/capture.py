@@ -21,6 +21,8 @@ from attnlib.record import AttentionRecord
 
 __all__ = ["capture"]
 
+_IN_PLACE = ("inplace operation", "in-place operation")  # as torch calls it
+
 
 def capture(
     model: Any,
@@ -50,18 +52,22 @@ def capture(
     CaptureError, InputError, NeedsError, BudgetError
         As for :func:`capturing`; also if the target does not fit the output.
     """
+    narrowed = {"layers": layers, "heads": heads, "max_memory": max_memory, "queries": queries}
+    try:
+        return _captured(model, inputs, target, internals=internals, **narrowed)
+    except RuntimeError as problem:
+        if target is None or not any(word in str(problem) for word in _IN_PLACE):
+            raise
+    with torch.autograd.graph.allow_mutation_on_saved_tensors():  # x += ...: copies what it changes
+        return _captured(model, inputs, target, internals=internals, **narrowed)
+
+
+def _captured(model: Any, inputs: Any, target: Any, *, internals: bool, **narrowed: Any) -> AttentionRecord:
     module = model if isinstance(model, nn.Module) else getattr(model, "model", model)
     args, kwargs, prepared = _arguments(model, inputs)
     constants = ParametersAsConstants(module) if isinstance(module, nn.Module) else nullcontext()
     with (
-        capturing(
-            model,
-            layers=layers,
-            heads=heads,
-            gradients=target is not None,
-            max_memory=max_memory,
-            queries=queries,
-        ) as record,
+        capturing(model, gradients=target is not None, **narrowed) as record,
         collecting(module) if internals else nullcontext() as collected,
     ):
         if target is None:

@@ -30,9 +30,15 @@ class GradientKeeper:
             )
         return output if output.requires_grad else output.detach().requires_grad_()
 
-    def watch(self, source: Any, output: Tensor, arrange: Callable[[Tensor], Tensor]) -> None:
-        """Keep the output of one call; ``arrange`` brings its gradient to [batch, head, query, dim]."""
+    def watch(self, source: Any, output: Tensor, arrange: Callable[[Tensor], Tensor]) -> Tensor:
+        """Keep the output of one call; ``arrange`` brings its gradient to [batch, head, query, dim].
+
+        Returns
+        -------
+        What the model goes on with: a copy, so that changing it in place does not change what is kept.
+        """
         self._watched.append((source, output, arrange))
+        return output.clone()
 
     def forget(self, source: Any) -> None:
         """Hold the output of a call no longer, because nobody asked for it."""

@@ -161,7 +161,9 @@ class Rerun:
         CaptureError
             If the score does not depend on ``wanted``.
         """
-        (found,) = torch.autograd.grad(score.sum(), [wanted], allow_unused=True)
+        found = None
+        if score.requires_grad:
+            (found,) = torch.autograd.grad(score.sum(), [wanted], allow_unused=True)
         if found is None:
             raise CaptureError("the score of the target does not depend on what it is to be explained by")
         return found

@@ -192,7 +192,7 @@ class Session(TorchFunctionMode):
             output = self.keeper.leaf(output)
             batch, kept_heads, kept_rows, _ = call.source.shape
             call.gradient_bytes = batch * kept_heads * kept_rows * arranged.shape[-1] * output.element_size()
-            self.keeper.watch(call.source, output, lambda g: arrange(g)[:, heads][:, :, rows])
+            output = self.keeper.watch(call.source, output, lambda g: arrange(g)[:, heads][:, :, rows])
         self.calls.append(call)
         self._on_call(self.calls)
         return output

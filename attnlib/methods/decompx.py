@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -224,7 +225,7 @@ def _target(request: Request, label: int | None) -> tuple[Any, dict[str, Any]]:
     known = isinstance(logits, Tensor) and logits.dim() in (2, 3)
     given: Any = getattr(request.record.on_rerun, "target", None)
     if label is None and callable(given):
-        return (lambda out: given(out).reshape(-1)), {}
+        return functools.partial(_one_per_item, given), {}
     if label is None and given is not None:
         return None, {"label": given if isinstance(given, int | str) else [_plain(one) for one in given]}
     if not known:
@@ -235,6 +236,10 @@ def _target(request: Request, label: int | None) -> tuple[Any, dict[str, Any]]:
         raise InputError(f"decompx: label {label} is outside the {logits.shape[1]} logits")
     wanted = logits.argmax(dim=1).tolist() if label is None else [label % logits.shape[1]] * len(logits)
     return wanted, {"label": wanted}
+
+
+def _one_per_item(target: Any, output: Any) -> Tensor:
+    return target(output).reshape(-1)
 
 
 def _plain(one: Any) -> int | str:

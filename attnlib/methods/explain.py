@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from attnlib.errors import InputError
+from attnlib.methods.card import MethodCard
 from attnlib.methods.generation import JOINED, with_steps_joined
 from attnlib.methods.looks import warnings_about
 from attnlib.methods.registry import METHODS
@@ -68,10 +69,20 @@ def explain(
     request = Request(whole, query, layers, method)
     request.require(card.needs)
     with torch.no_grad():
-        answer = card.run(request, **settled)
+        answer = _run(card, request, settled)
     if whole is not record:
         answer.notes = (*answer.notes, JOINED)
     return _relevance(request, answer, settled)
+
+
+def _run(card: MethodCard, request: Request, settled: dict[str, Any]) -> Answer:
+    try:
+        return card.run(request, **settled)
+    except RuntimeError as problem:
+        if not any(word in str(problem) for word in ("inplace operation", "in-place operation")):
+            raise
+    with torch.autograd.graph.allow_mutation_on_saved_tensors():  # a model that runs again says x += ...
+        return card.run(request, **settled)
 
 
 def _relevance(request: Request, answer: Answer, options: dict[str, Any]) -> Relevance:

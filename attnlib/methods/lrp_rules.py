@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.weak import WeakIdKeyDictionary
 
-from attnlib.methods.torch_calls import attention_of_parts, constant, flat, name_of, named, rebound, tripwired
+from attnlib.methods.torch_calls import attention_of_parts, constant, flat, name_of, named, tripwired
 
 __all__ = ["ELEMENTWISE", "INTO_CONSTANTS", "LINEAR", "PRODUCTS", "Rules"]
 
@@ -76,10 +76,9 @@ class Rules:
         moving = [one for one in flat((args, kwargs)) if one.requires_grad]
         if not moving or not torch.is_grad_enabled():
             return NotImplemented
-        name, given_func = name_of(func), func
-        func = rebound(func)
+        name = name_of(func)
         if name in PRODUCTS:
-            return _halved(func(*args, **kwargs)) if len(moving) > 1 else func(*args, **kwargs)
+            return _halved(func(*args, **kwargs)) if len(moving) > 1 else NotImplemented
         if name in ELEMENTWISE:
             return self.activation(args[0], func(args[0].detach(), *args[1:], **kwargs))
         if name in INTO_CONSTANTS:
@@ -87,7 +86,7 @@ class Rules:
         if name in _RULE_OF:
             return getattr(self, _RULE_OF[name])(func, args, kwargs, moving)
         if name in LINEAR:
-            return NotImplemented if func is given_func else func(*args, **kwargs)
+            return NotImplemented
         return tripwired(func(*constant(args), **constant(kwargs)), moving, name)
 
     def activation(self, given: Tensor, output: Tensor) -> Tensor:
@@ -100,7 +99,7 @@ class Rules:
 
     def _mul(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
         if len(moving) < 2:
-            return func(*args, **kwargs)
+            return NotImplemented
         if self._conservative:
             gated = [one in self._gates for one in args[:2]]
             if any(gated):

@@ -38,7 +38,6 @@ from attnlib.methods.torch_calls import (
     name_of,
     named,
     out_of_place,
-    rebound,
     tripwired,
 )
 
@@ -96,7 +95,7 @@ class RelevanceRules:
         moving = [one for one in flat((args, kwargs)) if one.requires_grad]
         if not moving or not torch.is_grad_enabled():
             return NotImplemented
-        name, func = name_of(func), rebound(func)
+        name, func = name_of(func), out_of_place(func)
         if name in _CONSTANTS:
             return func(*constant(args), **constant(kwargs))
         if name in _MOVES:
@@ -106,7 +105,7 @@ class RelevanceRules:
         for one in moving:
             self._count(one)
         if name in _PASS:
-            out = Pass.apply(out_of_place(func)(*constant(args), **constant(kwargs)), moving[0])
+            out = Pass.apply(func(*constant(args), **constant(kwargs)), moving[0])
             if name == "softmax":
                 self._probabilities[out] = True
             return out

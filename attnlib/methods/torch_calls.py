@@ -18,7 +18,6 @@ __all__ = [
     "name_of",
     "named",
     "out_of_place",
-    "rebound",
     "tripwired",
 ]
 
@@ -36,27 +35,15 @@ _OPERATORS = {"radd": "add", "rmul": "mul", "truediv": "div"}
 
 def name_of(func: Any) -> str:
     """Return the name of a torch function: ``x + y``, ``1 + x``, ``x += y`` and ``x.add_(y)`` are all add."""
-    own = getattr(func, "__name__", "") or "unknown"
-    name = own.strip("_")
-    if own.startswith("__i") and own.endswith("__") and hasattr(Tensor, f"__{name[1:]}__"):
-        name = name[1:]
+    name = (getattr(func, "__name__", "") or "unknown").strip("_")
     return _OPERATORS.get(name, name)
-
-
-def rebound(func: Any) -> Callable[..., Any]:
-    """Return what computes ``x + y`` for ``x += y``: code goes on with the result, under the same name."""
-    own = getattr(func, "__name__", "") or "unknown"
-    if own.startswith("__i") and own.endswith("__"):
-        return getattr(Tensor, f"__{own.strip('_')[1:]}__", func)
-    return func
 
 
 def out_of_place(func: Any) -> Callable[..., Any]:
     """Return the function that computes the same and changes none of its arguments."""
     own = getattr(func, "__name__", "") or "unknown"
-    if own.endswith("_") and not own.endswith("__"):
-        return getattr(Tensor, own.strip("_"), func)
-    return rebound(func)
+    changes = own.endswith("_") and not own.endswith("__")
+    return getattr(Tensor, own.strip("_"), func) if changes else func
 
 
 class _Tripwire(torch.autograd.Function):

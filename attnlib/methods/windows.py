@@ -122,9 +122,9 @@ def refuse_windows(layers: Sequence[LayerAttention], method: str) -> None:
         if windows or layer.num_queries != layers[0].num_queries:
             what = "attends inside windows" if windows else f"has {layer.num_queries} tokens, others not"
             raise CaptureError(
-                f"{method}: {layer.name} {what}; {method} is worked out for attention between the same tokens "
-                "in every layer. raw, rollout, gradient_rollout, generic_relevance and gradient_x_input go "
-                "through windows and merged patches"
+                f"{method}: {layer.name} {what}; {method} is worked out for attention between the same "
+                "tokens in every layer. raw, rollout, gradient_rollout, generic_relevance and "
+                "gradient_x_input go through windows and merged patches"
             )
 
 

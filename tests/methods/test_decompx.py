@@ -1,27 +1,8 @@
 """DecompX against the reference values, the real logits and a dense oracle."""
 
-import functools
-
 import pytest
 import torch
 from torch.testing import assert_close
-
-
-@pytest.fixture(scope="module")
-def load(reference):
-    import transformers
-
-    @functools.cache
-    def one(name, cls):
-        model = getattr(transformers, cls).from_pretrained(reference.model_dir(name)).eval().double()
-        values = reference.model(name)
-        names = ("pixel_values", "input_ids", "attention_mask")
-        inputs = {k: torch.tensor(v) for k, v in values["input"].items() if k in names}
-        if "pixel_values" in inputs:
-            inputs["pixel_values"] = inputs["pixel_values"].double()
-        return model, inputs, values
-
-    return one
 
 
 @pytest.fixture(scope="module")

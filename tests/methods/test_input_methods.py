@@ -1,7 +1,5 @@
 """Integrated gradients, gradient x input and Grad-CAM against the reference values."""
 
-import functools
-
 import numpy as np
 import pytest
 import torch
@@ -12,33 +10,13 @@ pytest.importorskip("pytorch_grad_cam")
 
 
 @pytest.fixture(scope="module")
-def load(reference):
-    import transformers
-
-    from attnlib import capture
-
-    @functools.cache
-    def one(name, cls, dtype=torch.float64):
-        model = getattr(transformers, cls).from_pretrained(reference.model_dir(name)).eval().to(dtype)
-        values = reference.model(name)
-        names = ("pixel_values", "input_ids", "attention_mask")
-        inputs = {k: torch.tensor(v) for k, v in values["input"].items() if k in names}
-        if "pixel_values" in inputs:
-            inputs["pixel_values"] = inputs["pixel_values"].to(dtype)
-        target = values["input"]["target"].tolist()
-        return capture(model, inputs, target=target, internals=True), inputs, values
-
-    return one
+def vit(captured):
+    return captured("vit", "ViTForImageClassification")
 
 
 @pytest.fixture(scope="module")
-def vit(load):
-    return load("vit", "ViTForImageClassification")
-
-
-@pytest.fixture(scope="module")
-def bert(load):
-    return load("bert", "BertForSequenceClassification")
+def bert(captured):
+    return captured("bert", "BertForSequenceClassification")
 
 
 def patches(pixels):

@@ -1,7 +1,5 @@
 """AttnLRP and CP-LRP against the reference values, conservation, give-back and refusals."""
 
-import functools
-
 import pytest
 import torch
 from torch import nn
@@ -26,23 +24,6 @@ class KeepFloat64(TorchFunctionMode):
         ):
             kwargs = {**kwargs, "dtype": torch.float64}
         return func(*args, **kwargs)
-
-
-@pytest.fixture(scope="module")
-def load(reference):
-    import transformers
-
-    @functools.cache
-    def one(name, cls, dtype=torch.float64):
-        model = getattr(transformers, cls).from_pretrained(reference.model_dir(name)).eval().to(dtype)
-        values = reference.model(name)
-        names = ("pixel_values", "input_ids", "attention_mask")
-        inputs = {k: torch.tensor(v) for k, v in values["input"].items() if k in names}
-        if "pixel_values" in inputs:
-            inputs["pixel_values"] = inputs["pixel_values"].to(dtype)
-        return model, inputs, values
-
-    return one
 
 
 def captured(model, inputs, values):

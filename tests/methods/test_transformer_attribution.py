@@ -1,7 +1,5 @@
 """Transformer attribution (CVPR 2021) against the reference values."""
 
-import functools
-
 import pytest
 import torch
 from torch.testing import assert_close
@@ -9,35 +7,15 @@ from torch.testing import assert_close
 BERT = "Transformer-Explainability-BERT"
 
 
-@pytest.fixture(scope="module")
-def load(reference):
-    import transformers
-
-    from attnlib import capture
-
-    @functools.cache
-    def one(name, cls, dtype=torch.float64):
-        model = getattr(transformers, cls).from_pretrained(reference.model_dir(name)).eval().to(dtype)
-        values = reference.model(name)
-        names = ("pixel_values", "input_ids", "attention_mask")
-        inputs = {k: torch.tensor(v) for k, v in values["input"].items() if k in names}
-        if "pixel_values" in inputs:
-            inputs["pixel_values"] = inputs["pixel_values"].to(dtype)
-        target = values["input"]["target"].tolist()
-        return capture(model, inputs, target=target, internals=True), inputs, values
-
-    return one
-
-
 def near(got, expected, relative=1e-8):
     expected = torch.tensor(expected)
     assert_close(got.double(), expected, rtol=0, atol=relative * float(expected.abs().max()))
 
 
-def test_vit_maps_equal_the_published_ones(load):
+def test_vit_maps_equal_the_published_ones(captured):
     from attnlib import explain
 
-    record, _, values = load("vit", "ViTForImageClassification")
+    record, _, values = captured("vit", "ViTForImageClassification")
     expected = values["expected"]
     for options, key in (
         ({}, "transformer_attribution"),
@@ -46,14 +24,14 @@ def test_vit_maps_equal_the_published_ones(load):
     ):
         got = explain(record, "transformer_attribution", **options)
         near(got.scores[:, 1:], expected[key])
-    single, _, _ = load("vit", "ViTForImageClassification", torch.float32)
+    single, _, _ = captured("vit", "ViTForImageClassification", torch.float32)
     near(explain(single, "transformer_attribution").scores[:, 1:], expected["transformer_attribution"], 5e-3)
 
 
-def test_vit_relevance_of_every_attention_weight_equals_the_published_one(load):
+def test_vit_relevance_of_every_attention_weight_equals_the_published_one(captured):
     from attnlib.methods.relprop_rules import RelevanceRules
 
-    record, _, values = load("vit", "ViTForImageClassification")
+    record, _, values = captured("vit", "ViTForImageClassification")
     kept, leaves = [], []
     rules = RelevanceRules(lambda weights, relevance: kept.append(relevance))
     handle = record.on_rerun
@@ -71,21 +49,21 @@ def test_vit_relevance_of_every_attention_weight_equals_the_published_one(load):
 @pytest.mark.parametrize(
     ("start_layer", "key"), [(0, "start_layer_0"), (1, "start_layer_1"), (3, "last_layer")]
 )
-def test_bert_rows_equal_the_paper_and_its_variant_the_published_code(load, start_layer, key):
+def test_bert_rows_equal_the_paper_and_its_variant_the_published_code(captured, start_layer, key):
     from attnlib import explain
 
-    record, _, values = load("bert", "BertForSequenceClassification")
+    record, _, values = captured("bert", "BertForSequenceClassification")
     ask = {"start_layer": start_layer, "query": 0}
     near(explain(record, "transformer_attribution", **ask).scores, values["lrp"][f"{key}.as_published"])
     code = explain(record, "transformer_attribution", variant=BERT, **ask).scores
     near(code, values["lrp"][f"{key}.as_implemented"])
 
 
-def test_items_of_a_batch_do_not_touch_one_another(load):
+def test_items_of_a_batch_do_not_touch_one_another(captured):
     """The published code rescales sums over the whole batch."""
     from attnlib import capture, explain
 
-    record, inputs, values = load("bert", "BertForSequenceClassification")
+    record, inputs, values = captured("bert", "BertForSequenceClassification")
     together = explain(record, "transformer_attribution", query=0).scores
     for item, length in enumerate((11, 7, 4)):
         alone = {k: v[item : item + 1, :length] for k, v in inputs.items()}
@@ -96,19 +74,19 @@ def test_items_of_a_batch_do_not_touch_one_another(load):
         assert float(together[item, length:].abs().max().nan_to_num() if length < 11 else 0) < 1e-9
 
 
-def test_one_row_equals_that_row_of_all(load):
+def test_one_row_equals_that_row_of_all(captured):
     from attnlib import explain
 
-    record, _, _ = load("vit", "ViTForImageClassification")
+    record, _, _ = captured("vit", "ViTForImageClassification")
     everything = explain(record, "transformer_attribution", query="all").scores
     assert_close(explain(record, "transformer_attribution", query=(1, 2)).scores, everything[:, 7])
 
 
-def test_a_function_without_a_rule_is_refused_by_name_and_place(load):
+def test_a_function_without_a_rule_is_refused_by_name_and_place(captured):
     from attnlib import capture, explain
     from attnlib.errors import CaptureError
 
-    record, inputs, _ = load("vit", "ViTForImageClassification")
+    record, inputs, _ = captured("vit", "ViTForImageClassification")
 
     class Risky(torch.nn.Module):
         def __init__(self, inner):
@@ -126,12 +104,12 @@ def test_a_function_without_a_rule_is_refused_by_name_and_place(load):
             explain(capture(model, inputs, target=1, internals=True), method)
 
 
-def test_gates_groups_and_written_out_norms_hand_on_all_the_relevance_they_get(load):
+def test_gates_groups_and_written_out_norms_hand_on_all_the_relevance_they_get(captured):
     """One unit of relevance starts at the logit; without sums with constants, one arrives at the words."""
     from attnlib import capture, explain
     from attnlib.methods.relprop_rules import RelevanceRules
 
-    record, inputs, _ = load("llama", "LlamaForCausalLM")
+    record, inputs, _ = captured("llama", "LlamaForCausalLM")
     rules = RelevanceRules(lambda weights, relevance: None)
     handle = record.on_rerun
     words = handle.start("text").requires_grad_()
@@ -146,21 +124,21 @@ def test_gates_groups_and_written_out_norms_hand_on_all_the_relevance_they_get(l
     assert not torch.allclose(explain(other, "transformer_attribution", query=-1).scores, scores)
 
 
-def test_sizes_that_do_not_fit_are_refused_before_the_work(load, monkeypatch):
+def test_sizes_that_do_not_fit_are_refused_before_the_work(captured, monkeypatch):
     from attnlib import explain
     from attnlib.errors import BudgetError
     from attnlib.methods import transformer_attribution
 
-    record, _, _ = load("vit", "ViTForImageClassification")
+    record, _, _ = captured("vit", "ViTForImageClassification")
     monkeypatch.setattr(transformer_attribution, "_LARGEST", 1000)
     with pytest.raises(BudgetError, match="generic_relevance"):
         explain(record, "transformer_attribution")
 
 
-def test_it_needs_a_target(load):
+def test_it_needs_a_target(captured):
     from attnlib import NeedsError, capture, explain
 
-    record, inputs, _ = load("vit", "ViTForImageClassification")
+    record, inputs, _ = captured("vit", "ViTForImageClassification")
     without = capture(record.on_rerun.module, inputs, internals=True)
     with pytest.raises(NeedsError, match="target="):
         explain(without, "transformer_attribution")
