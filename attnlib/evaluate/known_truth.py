@@ -53,7 +53,8 @@ def known_truth(relevance: Relevance) -> tuple[list[TrustNumber], str]:
         if baseline is None:
             continue
         source = f"known truth: {model}, {cell['count']} {of_what}"
-        sentence = sentence_of(measure, cell["value"], baseline)
+        told = sentence_of(measure, cell["value"], baseline)
+        sentence = f"On generated {of_what}, {told[0].lower()}{told[1:]}"
         if of_what == "sentences":
             sentence = sentence.replace("the thing itself", "the word that decides").replace(
                 "patches", "words"
@@ -63,9 +64,9 @@ def known_truth(relevance: Relevance) -> tuple[list[TrustNumber], str]:
                 measure, cell["value"], baseline, card.better, sentence, source, cell["low"], cell["high"]
             )
         )
-    told = "with its default options" if row == relevance.method else f"from layer {start} on"
+    options = "with its default options" if row == relevance.method else f"from layer {start} on"
     return numbers, (
-        f"Known truth tells how {relevance.method} {told} did on a small model whose {of_what} were "
+        f"Known truth tells how {relevance.method} {options} did on a small model whose {of_what} were "
         "generated; it says what to expect of the method, not that this map is right."
     )
 

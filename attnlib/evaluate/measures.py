@@ -66,7 +66,8 @@ MEASURES: Mapping[str, Measure] = {
         "grid",
         "higher",
         "0.25",
-        "In a 2x2 grid of classes {value} of the mass lies in the right quarter (an even map: {baseline}).",
+        "In a 2x2 grid of classes {value} of the mass lies in the quarter of the class asked for "
+        "(an even map: {baseline}).",
         needs_truth=True,
     ),
     "deletion": Measure(
@@ -160,8 +161,8 @@ MEASURES: Mapping[str, Measure] = {
         "artifacts",
         "lower",
         "the share of their area",
-        "{value} of the mass lies on patches whose token has an outlying norm: notebooks of the model, or "
-        "the thing it recognised (an even map: {baseline}).",
+        "{value} of the mass lies on patches whose token has an outlying norm: tokens that the model uses "
+        "for itself, or the thing it recognised (an even map: {baseline}).",
         suspicion=True,
     ),
     "head_agreement": Measure(

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["Trust", "TrustNumber"]
 
 _SCHEMA = "attnlib.trust/1"
+_VERDICTS = {
+    "no merit alone": "a map that is the same everywhere would have the best value.",
+    "look there": "a reason to look at the map, not a fault; what is good can look the same.",
+}
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,8 @@ class Trust:
         lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in self._rows()]
         if not self.numbers:
             lines[2:] = ["Nothing was measured."]
-        return "\n".join([*lines, *_bullets(self.left_out, self.notes)]) + "\n"
+        rest = [f"- {line}" for line in self._rest()]
+        return "\n".join([*lines, *([""] if rest else []), *rest]) + "\n"
 
     def to_html(self) -> str:
         """Return a table without scripts or outside styles; every text is escaped."""
@@ -121,7 +126,7 @@ class Trust:
         rows = "".join(
             f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self._rows()
         )
-        rest = [*(f"not done, {name}: {why}" for name, why in self.left_out.items()), *self.notes]
+        rest = self._rest()
         tail = f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in rest)}</ul>" if rest else ""
         caption = escape(f"How far to trust this map ({self.method}; {self.seconds:.1f} s)")
         return (
@@ -144,6 +149,12 @@ class Trust:
             "seconds": round(self.seconds, 3),
         }
 
+    def _rest(self) -> list[str]:
+        """Return what stands below the table: notes, what the verdicts mean, what was not done."""
+        verdicts = {number.verdict for number in self.numbers}
+        words = [f'"{name}": {meaning}' for name, meaning in _VERDICTS.items() if name in verdicts]
+        return [*self.notes, *words, *(f"not done, {name}: {why}" for name, why in self.left_out.items())]
+
     def _rows(self) -> list[tuple[str, ...]]:
         rows = []
         for number in self.numbers:
@@ -158,8 +169,3 @@ class Trust:
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
-
-
-def _bullets(left_out: Mapping[str, str], notes: tuple[str, ...]) -> list[str]:
-    lines = [f"- not done, {name}: {why}" for name, why in left_out.items()]
-    return ["", *lines, *(f"- {note}" for note in notes)] if lines or notes else []

@@ -157,6 +157,7 @@ def test_known_truth_says_what_it_is_about_and_takes_the_row_of_the_start_layer(
     *_, relevance = case
     told = trust(relevance, checks="known_truth")
     assert any("small model whose scenes were generated" in note for note in told.notes)
+    assert all(number.sentence.startswith("On generated scenes, ") for number in told.numbers)
     late = replace(relevance, options={**relevance.options, "start_layer": 2})
     cells = {
         (c["method"], c["measure"]): c["value"]
