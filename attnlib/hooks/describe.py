@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnlib.errors import LayoutError
+from attnlib.errors import LayoutError, NeedsError
 from attnlib.hooks.calls import Call
 from attnlib.hooks.origins import Origins, TokenSequence
 from attnlib.hooks.reading import read_tokens
@@ -32,7 +32,8 @@ class Describer:
         config = getattr(model, "config", None)
         vision = getattr(config, "vision_config", None) or config
         self._prefix = prefix_names([(n, tuple(p.shape)) for n, p in model.named_parameters()], vision)
-        self._causal = _is_causal(model)
+        self._declared = _is_causal(model)
+        self._causal: dict[str, bool] = {}
         self._known: dict[int, TokenLayout | None] = {}
         self.problems: dict[str, str] = {}
         self.unread: set[str] = set()
@@ -41,6 +42,9 @@ class Describer:
     def describe(self, settled: Settled, record: AttentionRecord) -> None:
         """Put layouts, and which tokens are real, into the layers and the record."""
         self._restore_order(settled)
+        for _, layer in settled:
+            if layer.kind == "self" and layer.stream not in self._causal:
+                self._causal[layer.stream] = self._is_causal(layer)
         self._pooled = {id(call.key_sequence) for call, layer in settled if layer.kind == "pool"}
         owners: dict[int, str] = {}
         for call, layer in settled:
@@ -81,10 +85,25 @@ class Describer:
 
     def _layout(self, sequence: TokenSequence | None, stream: str, count: int) -> TokenLayout | None:
         if sequence is None or sequence.size != count:
-            return text_layout(count) if stream not in ("vision",) and count else None
+            if stream == "vision" or not count:
+                return None
+            return text_layout(count, readout=[count - 1] if self._causal.get(stream, False) else None)
         if id(sequence) not in self._known:
             self._known[id(sequence)] = self._find(sequence, stream)
         return self._known[id(sequence)]
+
+    def _is_causal(self, layer: LayerAttention) -> bool:
+        """Tell whether no token of a layer sees those behind it, by a few rows of its first head."""
+        size = layer.source.shape[2]
+        declared = self._declared and layer.stream not in ("encoder", "vision", "audio")
+        if size != layer.source.shape[3] or size < 2 or isinstance(layer.source, PlacedAttention):
+            return declared
+        rows = sorted({0, size // 2, size - 2})
+        try:
+            weights = layer.source.weights([0], rows)
+        except NeedsError:  # of this layer only the shape was kept
+            return declared
+        return not any(bool(weights[:, :, i, row + 1 :].any()) for i, row in enumerate(rows))
 
     def _find(self, sequence: TokenSequence, stream: str) -> TokenLayout | None:
         facts = _facts(sequence)
@@ -95,15 +114,15 @@ class Describer:
             self.problems.setdefault(stream, facts)
             return None
         if facts.grid is None or (facts.patches is not None and not any(p >= 0 for p in facts.patches)):
-            if readout is not None and len(readout) == sequence.size and self._causal and stream != "encoder":
+            if (readout is None or len(readout) == sequence.size) and self._causal.get(stream, False):
                 readout = [sequence.size - 1]
             return text_layout(sequence.size, readout=readout)
         try:
-            layout = image_layout(facts, prefix=self._prefix, in_text=sequence.modality == "ids")
+            layout = image_layout(facts, prefix=self._prefix, in_text=sequence.modality in ("ids", "mixed"))
         except LayoutError as error:
             self.problems.setdefault(stream, str(error))
             return None
-        if layout.spans and self._causal:
+        if layout.spans and self._causal.get(stream, False):
             return TokenLayout(
                 layout.grid, layout.patch_size, layout.prefix_tokens, (sequence.size - 1,), spans=layout.spans
             )

@@ -139,6 +139,8 @@ def read_product(
     key_origin = _arranged(origins.get(product.values), product.values, product.arrange_values)
     if key_origin is not None and key_origin.ids.shape[-1] > 1 and key_origin.ids.shape[-2] == 1:
         return None  # the softmax ran over channels: every weight mixes all tokens
+    if key_origin is not None and values.shape[-2] > 1 and _one_token_a_row(key_origin):
+        return None  # the softmax ran over several states of one token, as of earlier layers
     if isinstance(product.values, torch.nn.Parameter):
         return None
     query_rows = None if row_origin is None else row_origin.rows(weights.shape)
@@ -195,6 +197,12 @@ def read_product(
 
     call.source = GivenAttention(flatten(weights), value=flatten(values), kind_of_source="softmax")
     return call, lambda tensor: flatten(product.arrange_output(tensor))
+
+
+def _one_token_a_row(keys: Origin) -> bool:
+    """Tell whether all keys of a row are the same token, and other rows have other tokens."""
+    ids = keys.ids
+    return ids.shape[-2] == 1 and ids.numel() > keys.sequence.batch and not bool((ids < 0).any())
 
 
 def _arranged(origin: Origin | None, tensor: Tensor, arrange: Arrange) -> Origin | None:

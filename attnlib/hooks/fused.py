@@ -52,7 +52,7 @@ def read_fused(
     scale = query.shape[-1] ** -0.5 if given.scale is None else float(given.scale)
     known_query, known_key = origins.get(query), origins.get(key)
     query_rows = None if known_query is None else known_query.rows(query.shape)
-    key_rows = None if known_key is None else known_key.rows(key.shape)
+    key_rows = None if known_key is None else _per_query_head(known_key.rows(key.shape), output.shape[:-2])
     call = Call(
         frame,
         root,
@@ -128,6 +128,13 @@ def _expand(tensor: Tensor, lead: tuple[int, ...]) -> Tensor:
     if tensor.dim() - 2 == len(lead) and tensor.dim() > 2 and 1 < tensor.shape[-3] < lead[-1]:
         tensor = tensor.repeat_interleave(lead[-1] // tensor.shape[-3], -3)
     return tensor.expand(*lead, *tensor.shape[-2:])
+
+
+def _per_query_head(rows: Tensor | None, lead: tuple[int, ...]) -> Tensor | None:
+    """Repeat the token numbers of grouped key heads for the query heads they serve."""
+    if rows is None or rows.dim() - 1 != len(lead) or not 1 < rows.shape[-2] < lead[-1]:
+        return rows
+    return rows.repeat_interleave(lead[-1] // rows.shape[-2], -2)
 
 
 def _heads_of(frame: Frame, lead: tuple[int, ...]) -> int:

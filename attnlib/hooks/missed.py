@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attnlib.errors import CaptureError
 from attnlib.hooks.beside import BESIDE
-from attnlib.hooks.mixing import PRODUCT, SAMPLING, SCAN, SLIDING
+from attnlib.hooks.mixing import PRODUCT, SAMPLING, SCAN, SLIDING, STATES
 from attnlib.hooks.session import Session
 from attnlib.record import LayerAttention
 from attnlib.record.gaps import Gap
@@ -121,7 +121,8 @@ def _gaps(session: Session, layers: Sequence[LayerAttention], missed: Sequence[s
             if words:
                 found[where] = _reason_of(words)
     for name, reason in found.items():
-        strong = name in missed or reason != _reason_of([SLIDING])
+        scanned = SLIDING in reason and STATES in session.mixing.seen.get(name, ())
+        strong = name in missed or reason != _reason_of([SLIDING]) or scanned
         place = _place(name, session, layers, strong=strong)
         if place is None or place[0] in done or (place[1] == "" and name not in missed):
             continue
@@ -132,14 +133,14 @@ def _gaps(session: Session, layers: Sequence[LayerAttention], missed: Sequence[s
 def _reason(name: str, session: Session) -> str:
     """Say by what a module that looks like attention mixes tokens."""
     inside = [one for one in session.mixing.seen if one == name or one.startswith(name + ".")]
-    words = dict.fromkeys(word for one in inside for word in session.mixing.seen[one])
+    words = dict.fromkeys(word for one in inside for word in session.mixing.seen[one] if word != STATES)
     if SAMPLING in words:
         return f"{SAMPLING}: its weights are over these points, not over tokens"
     return _reason_of([*words]) if words else _NO_SOFTMAX
 
 
 def _reason_of(words: Sequence[str]) -> str:
-    return f"{' and '.join(words)}, and has no weights over tokens"
+    return f"{', '.join(words)}, and has no weights over tokens"
 
 
 def _place(

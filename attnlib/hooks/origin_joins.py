@@ -70,7 +70,7 @@ def _convolution(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any
         fresh = TokenSequence("", out.shape[0], size, grid)
         origins.put(out, fresh.ids(out.shape[0], 1, *spatial), fresh)
         return
-    old = origin.sequence
+    old = _items_not_tokens(origin, source, spatial) or origin.sequence
     if spatial == before:  # patches unfolded into channels before
         merged = origins.coarser(old, origin.ids.narrow(1, 0, 1), in_order=False)
         if merged is not None:
@@ -86,12 +86,27 @@ def _convolution(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any
     if fresh.size == 1 and fresh.members is None:  # pooled over everything
         fresh.members = torch.arange(old.size)
     # rows may be items, or items times heads: each row names its item
-    known = origin.ids.reshape(origin.ids.shape[0], -1).amax(dim=1).expand(out.shape[0])
+    numbers = origin.ids.reshape(origin.ids.shape[0], -1)
+    known = numbers.amax(dim=1).expand(out.shape[0])
     if bool((known < 0).any()):
+        return
+    if len(spatial) == 3 and bool((numbers.amin(dim=1) // old.size != numbers.amax(dim=1) // old.size).any()):
+        film = TokenSequence(old.root, out.shape[0], fresh.size, modality=old.modality)
+        origins.put(out, film.ids(out.shape[0], 1, *spatial), film)  # its frames are no items of their own
         return
     items = (known // old.size).view(-1, *[1] * (out.dim() - 1))
     ids = items * fresh.size + torch.arange(fresh.size, dtype=torch.int32).view(1, 1, *spatial)
     origins.put(out, ids, fresh)
+
+
+def _items_not_tokens(origin: Origin, source: Tensor, spatial: tuple[int, ...]) -> TokenSequence | None:
+    """Return the samples of a sound: rows taken for tokens are items if a convolution runs along them."""
+    old = origin.sequence
+    rows = source.shape[0]
+    alone = old.batch == 1 and old.size == rows == origin.ids.numel() and old.up is None
+    if not alone or math.prod(spatial) <= 1 or len(spatial) != 1:
+        return None
+    return TokenSequence(old.root, rows, 1, up=None, modality=old.modality)
 
 
 def _step(before: int, after: int) -> int:
@@ -162,7 +177,9 @@ def _joined(
     joined = torch.cat([one.expand(batch, one.shape[1]) for one in parents], 1)
     if joined.shape != (batch, size):
         return
-    fresh = TokenSequence(best.root, batch, size, up=best, parents=joined)
+    kinds = {next((up.modality for up in one.sequence.ancestors if up.modality), "") for one in found}
+    both = "mixed" if {"ids", "pixels"} <= kinds else ""
+    fresh = TokenSequence(best.root, batch, size, up=best, parents=joined, modality=both)
     origins.put(out, fresh.ids(batch, size, 1), fresh)
 
 

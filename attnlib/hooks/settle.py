@@ -97,10 +97,24 @@ class Settler:
             if self._two_sided and not any("decoder" in part for part in parts):
                 named = _by_words(parts)
                 return named if named == "vision" and "pixel_values" not in roots else "encoder"
-        named = _by_words(parts)
-        if named:
-            return named
-        return _by_modality(call)
+        return _by_words(parts) or self._by_own_word(call) or _by_modality(call)
+
+    def _by_own_word(self, call: Call) -> str | None:
+        """Return what the nearest model around a call says it takes in, if that is one thing other than text.
+
+        Text is what a model says that says nothing, so it is no answer.
+        """
+        path = call.name
+        while True:
+            said = getattr(self._model.get_submodule(path), "input_modalities", None)
+            if said is not None:
+                words = {said} if isinstance(said, str) else {str(one) for one in said}
+                if words and words <= {"image", "video"}:
+                    return "vision"
+                return "audio" if words == {"audio"} else None
+            if not path:
+                return None
+            path = path.rpartition(".")[0]
 
 
 def _by_words(parts: Iterable[str]) -> str | None:
@@ -115,6 +129,8 @@ def _by_modality(call: Call) -> str:
     """Name a stream by what goes in: pixels or token ids."""
     for sequence in (call.query_sequence, call.key_sequence):
         for one in [] if sequence is None else sequence.ancestors:
+            if one.modality == "mixed":
+                return "tokens"
             if one.modality == "pixels" or one.grid is not None:
                 return "vision"
             if one.modality == "ids":
@@ -152,6 +168,8 @@ def _kind(call: Call, pooled: set[int]) -> str:
             return "pool"
         if query is key or key in query.ancestors or query in key.ancestors:
             return "self"
+        if _named_cross(call):
+            return "cross"
         if _roots(query) and _roots(query)[-1:] == _roots(key)[-1:]:
             crossed = _roots(query) and _has_cross_input(call)
             return "cross" if crossed else "self"
@@ -179,6 +197,10 @@ def _one_reads_all(call: Call) -> bool:
     ):
         return False
     return not bool((call.key_rows < 0).any())
+
+
+def _named_cross(call: Call) -> bool:
+    return any("cross" in part for part in call.name.lower().split(".")[-2:])
 
 
 def _has_cross_input(call: Call) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import re
 from collections.abc import Iterator
@@ -11,89 +12,201 @@ from typing import Any
 import torch
 from torch import nn
 
-MAX_PARAMETERS = 120_000_000
+MAX_PARAMETERS = 130_000_000
 VOCABULARY = 256
 
-_LAYERS = re.compile(
-    r"(num|n)_.*layers?$|^(encoder|decoder|text|vision)_layers$|^depth$|^layers$|^num_blocks$"
-)
-_HEADS = re.compile(r"(num|n)_.*heads?$|^(encoder|decoder)_attention_heads$|^nhead$|^num_attention_heads$")
-_WIDTH = re.compile(
-    r"hidden_size$|^d_model$|embed_dim$|^dim$|^n_embd$|^width$|embedding_size$|hidden_dim$|^emb_dim$"
-)
-_INNER = re.compile(
-    r"intermediate_size$|ffn_dim$|^n_inner$|dim_feedforward$|feedforward_size$|^d_ff$|hidden_act_dim$"
+# which integer of a config is what, by the words the library uses, and how small it is made
+_SIZES: dict[str, tuple[re.Pattern[str], int]] = {
+    "layers": (
+        re.compile(
+            r"(num|n)_.*(layers?|blocks?|stages_per)$|^(encoder|decoder|text|vision|fusion)_layers$|_layers$"
+            r"|^depth$|^layers$|^num_blocks$|^(h_)?[hl]_(layers|cycles)$|_depth$|^block_layers$"
+        ),
+        2,
+    ),
+    "experts": (re.compile(r"experts?$|_experts_num$|^moe_num_experts$|num_experts"), 4),
+    "chosen": (re.compile(r"experts_per_tok|^moe_top_?k$|^top_k$|_topk$|num_experts_per"), 2),
+    "heads": (
+        re.compile(r"(num|n)_.*heads?$|^(encoder|decoder)_attention_heads$|^nhead$|_heads$|^heads$|^n_head$"),
+        4,
+    ),
+    "head width": (
+        re.compile(r"head_dim$|^attention_head_size$|^d_kv$|^kv_channels$|^d_head$|head_size$|^v_head_dim$"),
+        16,
+    ),
+    "latent": (re.compile(r"_lora_rank$|_lora_dim$|^adapter_dim$"), 32),
+    "width": (
+        re.compile(
+            r"hidden_size$|^d_model$|embed_dim$|^dim$|^n_embd$|^width$|embedding_size$|hidden_dim$|^emb_dim$"
+            r"|_hidden_size$|^hidden_channels$|^model_dim$|^projection_dim$|^lm_dim$|^out_hidden_size$|_dim_model$"
+        ),
+        64,
+    ),
+    "inner": (
+        re.compile(
+            r"intermediate_size$|ffn_dim$|^n_inner$|dim_feedforward$|feedforward_size$|^d_ff$|hidden_act_dim$"
+            r"|_ffn_hidden_size$|^inner_dim$|^ffn_size$|^mlp_dim$|_ffn_size$|^ffn_hidden_size$|^d_inner$"
+        ),
+        96,
+    ),
+    "image": (re.compile(r"^image_size$"), 64),
+}
+_ALL = frozenset({*_SIZES, "vocabulary"})
+PLANS: tuple[frozenset[str], ...] = (
+    _ALL,
+    _ALL - {"image"},
+    _ALL - {"head width", "latent"},
+    _ALL - {"width", "heads", "head width"},
+    _ALL - {"width", "heads", "head width", "image", "latent"},
+    _ALL - {"width", "heads", "head width", "image", "latent", "inner"},
+    frozenset({"layers", "vocabulary", "experts", "chosen"}),
+    frozenset({"layers", "vocabulary"}),
+    frozenset({"vocabulary"}),
+    frozenset(),
 )
 
 
-def shrunken(config: Any, level: int) -> Any:
+def shrunken(config: Any, plan: frozenset[str]) -> Any:
     """Return a smaller copy of a config.
 
     Parameters
     ----------
     config : a config of the library.
-    level : 0 = everything small; 1 = few layers and a small vocabulary only; 2 = as it is.
+    plan : what is made smaller.
     """
     small = copy.deepcopy(config)
-    if level < 2:
-        _shrink(small, level)
+    _shrink(small, plan)
     return small
 
 
-def _shrink(config: Any, level: int) -> None:
+def _shrink(config: Any, plan: frozenset[str]) -> None:
     fields = dict(vars(config))
-    heads = 4
+    depths = {value for name, value in fields.items() if _is("layers", name) and isinstance(value, int)}
+    floor = _needed_layers(fields) if "layers" in plan else 0
+    equal_heads = _equal_heads(fields)
     for name, value in fields.items():
-        if name.startswith("_") or isinstance(value, bool) or value is None:
+        if value is None and name in _FILLED and plan:
+            _set(config, name, _FILLED[name])
+        if (
+            (name.startswith("_") and not name.startswith("_out_"))
+            or isinstance(value, bool)
+            or value is None
+        ):
             continue
         if hasattr(value, "to_dict") and hasattr(value, "model_type"):
-            _shrink(value, level)
+            _shrink(value, plan)
         elif isinstance(value, int):
-            new = _smaller(name, value, level, heads)
+            new = 4 if name in equal_heads and "heads" in plan else _smaller(name, value, plan)
+            if _is("layers", name) and value in depths and new < value:
+                new = min(value, max(new, floor))
             if new != value:
                 _set(config, name, new)
-        elif isinstance(value, list) and name == "layer_types" and len(value) > 2:
-            kinds = list(dict.fromkeys(value))
-            _set(config, name, (kinds * 4)[: max(2, len(kinds))])
-            if "num_hidden_layers" in fields:
-                _set(config, "num_hidden_layers", max(2, len(kinds)))
+        elif isinstance(value, list | tuple) and "layers" in plan:
+            new_list = _shorter(name, value, depths, max(2, floor))
+            if new_list is not None:
+                _set(config, name, type(value)(new_list))
+    for ropes in (fields.get("rope_parameters"), fields.get("rope_scaling")):
+        _shrink_sections(ropes, _head_width(fields), _head_width(vars(config)))
+
+
+def _head_width(fields: dict[str, Any]) -> int | None:
+    for word in ("head_dim", "qk_rope_head_dim"):
+        if isinstance(fields.get(word), int):
+            return fields[word]
+    width, heads = fields.get("hidden_size"), fields.get("num_attention_heads")
+    return width // heads if isinstance(width, int) and isinstance(heads, int) and heads else None
+
+
+def _shrink_sections(ropes: Any, before: int | None, after: int | None) -> None:
+    """Make the sections of a rotation over several axes fit narrower heads."""
+    if not isinstance(ropes, dict) or not before or not after or before == after:
+        return
+    for key, value in ropes.items():
+        if key.endswith("mrope_section") and isinstance(value, list):
+            total = sum(value) * after // before
+            cuts = [sum(value[: i + 1]) * total // sum(value) for i in range(len(value))]
+            ropes[key] = [b - a for a, b in zip([0, *cuts], cuts, strict=False)]
+        elif isinstance(value, dict):
+            _shrink_sections(value, before, after)
+
+
+def _is(what: str, name: str) -> bool:
+    return bool(_SIZES[what][0].search(name))
+
+
+def _equal_heads(fields: dict[str, Any]) -> set[str]:
+    """Return the fields of key heads that are as many as the query heads, as in latent attention."""
+    heads = {value for name, value in fields.items() if name.endswith(("num_attention_heads", "num_heads"))}
+    return {name for name, value in fields.items() if "key_value_heads" in name and value in heads}
+
+
+def _needed_layers(fields: dict[str, Any]) -> int:
+    """Return how many layers a config needs: each kind of layer once, and one for each layer that is read."""
+    needed = 2
+    for name, value in fields.items():
+        if not isinstance(value, list | tuple) or not value:
+            continue
+        if "layer" in name and len(value) > 2 and all(isinstance(one, str) for one in value):
+            needed = max(needed, len(dict.fromkeys(value)))
+        if _reads_layers(name) and all(isinstance(one, int) for one in value):
+            needed = max(needed, len(value))
+    return needed
+
+
+def _reads_layers(name: str) -> bool:
+    return bool(re.search(r"out_indices$|indexe?s$|target_layers$|select_layers$|_layer_ids$", name))
+
+
+def _shorter(name: str, value: list | tuple, depths: set[int], count: int) -> list | None:
+    """Shorten a list with one entry a layer; a list with one depth a stage gets small depths."""
+    if name in ("depths", "num_blocks", "layers", "block_sizes") or name.endswith("_depths"):
+        return [min(one, 2) if isinstance(one, int) else one for one in value]
+    if _reads_layers(name) and all(isinstance(one, int) for one in value) and max(value, default=0) > 4:
+        first = 1 if name.endswith("out_indices") else 0
+        return list(range(first, first + len(value)))
+    if name == "_out_features" and all(one.startswith("stage") for one in value) and len(value) > 1:
+        return [f"stage{i + 1}" for i in range(len(value))] if max(int(v[5:]) for v in value) > 4 else None
+    if name == "stage_names" and len(value) - 1 in depths:
+        return list(value[: count + 1])
+    if len(value) in depths and (len(value) > 4 or ("layer" in name and len(value) > 2)):
+        if all(isinstance(one, str | int | bool) for one in value):
+            return ([*dict.fromkeys(value)] * count)[:count]
+        return list(value[:count])
+    return None
 
 
 def _set(config: Any, name: str, value: Any) -> None:
     try:
         setattr(config, name, value)
-    except (AttributeError, ValueError, NotImplementedError):
+    except Exception:  # a strict config refuses; what it keeps may fit all the same
         return
 
 
-def _smaller(name: str, value: int, level: int, heads: int) -> int:
-    if name.endswith(("token_id", "token_index")) or name in ("pad_token_id", "bos_token_id"):
-        return value % VOCABULARY if value >= VOCABULARY else value
-    if "vocab_size" in name and value > VOCABULARY:
-        return VOCABULARY
-    if _LAYERS.search(name) and value > 2:
-        return 2
-    if name in ("n_group", "topk_group", "num_groups_moe"):
+def _smaller(name: str, value: int, plan: frozenset[str]) -> int:
+    if "vocabulary" in plan:
+        if name.endswith(("token_id", "token_index")) or name in ("pad_token_id", "bos_token_id"):
+            return value % VOCABULARY if value >= VOCABULARY else value
+        if ("vocab_size" in name or name.endswith("_vocab")) and value > VOCABULARY:
+            return VOCABULARY
+    if name in ("n_group", "topk_group", "num_groups_moe") and "experts" in plan:
         return 1
-    if name in ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts") and value > 4:
-        return 4
-    if name in ("num_experts_per_tok", "moe_topk", "top_k") and value > 2:
-        return 2
-    if level:
-        return value
     if "key_value_heads" in name or name == "num_kv_heads":
-        return min(value, 2) if value < 8 else 2
-    if _HEADS.search(name) and value > heads:
-        return heads
-    if name in ("head_dim", "attention_head_size", "d_kv", "kv_channels") and value > 16:
-        return 16
-    if _WIDTH.search(name) and value > 64:
-        return 64
-    if _INNER.search(name) and value > 96:
-        return 96
-    if name == "image_size" and value > 64:
-        return 64
+        return min(value, 2) if "heads" in plan else value
+    if name == "rotary_dim" and "head width" in plan:
+        return min(value, 8)
+    for what, (_, small) in _SIZES.items():
+        if _is(what, name):
+            return min(value, small) if what in plan else value
     return value
+
+
+# fields without a default that a model needs
+_FILLED = {
+    "prediction_length": 4,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+}
 
 
 def build(config: Any) -> nn.Module | None:
@@ -103,6 +216,7 @@ def build(config: Any) -> nn.Module | None:
     makers = [transformers.AutoModel, transformers.AutoModelForSeq2SeqLM, transformers.AutoModelForCausalLM]
     makers += [getattr(transformers, name) for name in _FALLBACKS if hasattr(transformers, name)]
     problem: Exception | None = None
+    largest = _largest(config)
     for maker in makers:
         if type(config) not in maker._model_mapping:
             continue
@@ -111,6 +225,8 @@ def build(config: Any) -> nn.Module | None:
                 size = sum(p.numel() for p in maker.from_config(copy.deepcopy(config)).parameters())
         except Exception as error:
             problem, size = error, 0
+            if largest is not None and largest > MAX_PARAMETERS:
+                continue
         if size > MAX_PARAMETERS:
             raise MemoryError(f"{size / 1e6:.0f} M parameters")
         try:
@@ -118,9 +234,52 @@ def build(config: Any) -> nn.Module | None:
             return maker.from_config(copy.deepcopy(config)).eval()
         except Exception as error:
             problem = error
+    for made in _own_classes(config):
+        if largest is not None and largest > MAX_PARAMETERS:
+            break
+        try:
+            torch.manual_seed(0)
+            return made._from_config(copy.deepcopy(config)).eval()
+        except Exception as error:
+            problem = error
     if problem is not None:
         raise problem
     raise LookupError("no model class for this config")
+
+
+def _largest(config: Any) -> int | None:
+    """Return a rough number of weights by the fields alone, for what cannot be built without memory."""
+    counts = [layers * width * width * 4 for layers, width in _sizes(config)]
+    return max(counts, default=None)
+
+
+def _sizes(config: Any) -> Iterator[tuple[int, int]]:
+    fields = vars(config)
+    layers = [v for n, v in fields.items() if isinstance(v, int) and _is("layers", n)]
+    widths = [v for n, v in fields.items() if isinstance(v, int) and (_is("width", n) or _is("inner", n))]
+    experts = [v for n, v in fields.items() if isinstance(v, int) and _is("experts", n)]
+    yield max(layers, default=1) * max([*experts, 1]), max(widths, default=1)
+    for value in fields.values():
+        if hasattr(value, "to_dict") and hasattr(value, "model_type"):
+            yield from _sizes(value)
+
+
+def _own_classes(config: Any) -> list[Any]:
+    """Return the models that name this config as theirs, in its own file of the library."""
+    home = type(config).__module__.replace(".configuration_", ".modeling_")
+    try:
+        module = importlib.import_module(home)
+    except ImportError:
+        return []
+    found = [
+        one
+        for one in vars(module).values()
+        if isinstance(one, type)
+        and getattr(one, "config_class", None) is type(config)
+        and one.__module__ == home
+        and not one.__name__.endswith("PreTrainedModel")
+    ]
+    return sorted(found, key=lambda one: not one.__name__.endswith("Model"))
 
 
 _FALLBACKS = (
@@ -155,7 +314,9 @@ def inputs_for(model: nn.Module, config: Any) -> Iterator[dict[str, Any]]:
             yield {**one, **decoder}
     if text:
         token = _image_token(config)
-        if token is not None and images:
+        if token is not None and "image_grid_thw" in known:
+            yield from _merged_grids(config, text["input_ids"], token)
+        elif token is not None and images:
             for one in images[:2]:
                 for count in (4, 16, 1, 64, 9, 49, 196, 256, 576):
                     ids = torch.cat([text["input_ids"], torch.full((2, count), token), _ids(config, 3)], 1)
@@ -179,7 +340,7 @@ def inputs_for(model: nn.Module, config: Any) -> Iterator[dict[str, Any]]:
         yield from _series(config, known)
     if "inputs" in known:
         yield {"inputs": _ids(config, 11)}
-        yield {"inputs": torch.randn(2, 11, 64)}
+        yield {"inputs": torch.randn(2, 11, getattr(config, "d_model", 64))}
     if "inputs_embeds" in known:
         yield {"inputs_embeds": torch.randn(2, 11, int(getattr(config, "hidden_size", 64) or 64))}
 
@@ -208,7 +369,7 @@ def _pixels(config: Any) -> Iterator[torch.Tensor]:
 
 def _sounds(config: Any, name: str) -> Iterator[torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
-    mels = getattr(config, "num_mel_bins", None) or getattr(config, "input_feat_per_channel", None) or 80
+    mels = _anywhere(config, ("num_mel_bins", "input_feat_per_channel", "feature_size", "n_mels")) or 80
     if name == "input_values":
         yield torch.randn(2, 8000, generator=generator)
         yield torch.randn(2, 1, 8000, generator=generator)
@@ -216,6 +377,9 @@ def _sounds(config: Any, name: str) -> Iterator[torch.Tensor]:
         return
     frames = 2 * int(getattr(config, "max_source_positions", 50) or 50)
     yield torch.randn(2, mels, frames, generator=generator)
+    yield torch.randn(2, 200, mels, generator=generator)
+    yield torch.randn(2, mels, 200, generator=generator)
+    yield torch.randn(2, mels, 3000, generator=generator)
     yield torch.randn(2, 64, mels, generator=generator)
     yield torch.randn(2, 64, 160, generator=generator)
     yield torch.randn(2, 1, 1001, 64, generator=generator)
@@ -226,6 +390,48 @@ def _image_token(config: Any) -> int | None:
         if isinstance(getattr(config, name, None), int):
             return getattr(config, name)
     return None
+
+
+def _anywhere(config: Any, names: tuple[str, ...]) -> Any:
+    """Return the first of some fields that a config or one of its sub-configs has."""
+    for name in names:
+        if isinstance(getattr(config, name, None), int):
+            return getattr(config, name)
+    for value in vars(config).values():
+        if hasattr(value, "to_dict") and hasattr(value, "model_type"):
+            found = _anywhere(value, names)
+            if found is not None:
+                return found
+    return None
+
+
+def _merged_grids(config: Any, ids: torch.Tensor, token: int) -> Iterator[dict[str, Any]]:
+    """Yield pictures as rows of flattened patches, whose tokens are merged two by two."""
+    vision = getattr(config, "vision_config", config)
+    side = _anywhere(vision, ("patch_size", "spatial_patch_size")) or 14
+    channels = _anywhere(vision, ("in_channels", "in_chans", "num_channels")) or 3
+    depth = _anywhere(vision, ("temporal_patch_size",)) or 1
+    merge = _anywhere(vision, ("spatial_merge_size", "merge_size")) or _anywhere(
+        config, ("spatial_merge_size",)
+    )
+    generator = torch.Generator().manual_seed(2)
+    for rows, columns in ((4, 6), (8, 8)):
+        patches = torch.randn(2 * rows * columns, channels * depth * side * side, generator=generator)
+        count = rows * columns // (merge or 2) ** 2
+        filled = torch.cat([ids, torch.full((2, count), token), ids[:, :3]], 1)
+        start = getattr(config, "vision_start_token_id", None) or getattr(
+            config, "image_start_token_id", None
+        )
+        if isinstance(start, int):
+            filled = torch.cat([ids, torch.full((2, 1), start), filled[:, ids.shape[1] :]], 1)
+        given = {
+            "input_ids": filled,
+            "pixel_values": patches,
+            "image_grid_thw": torch.tensor([[1, rows, columns]] * 2),
+            "attention_mask": torch.ones_like(filled),
+        }
+        yield {**given, "mm_token_type_ids": (filled == token).int()}
+        yield given
 
 
 def _series(config: Any, known: Any) -> Iterator[dict[str, Any]]:
