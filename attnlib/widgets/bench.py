@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from attnlib.widgets.image_source import image_layers, readout_row
 from attnlib.widgets.state import ExplorerState
 from attnlib.widgets.telling import region_table
 from attnlib.widgets.viewing import Viewer, viewer
+from attnlib.widgets.work import stoppable
 
 __all__ = ["ATTENTION", "Bench", "Findings"]
 
@@ -71,6 +72,7 @@ class Bench:
         self.picture: Picture | None = None
         self.size: int | tuple[int, int] | None = None
         self.findings: Findings | None = None
+        self.check: Callable[[], None] = lambda: None
         self._captured: tuple[Any, ...] | None = None
         self._given: Regions | None = None
         self._inputs: Any = None
@@ -123,7 +125,8 @@ class Bench:
                 raise InputError("choose a model and a picture first")
             target, internals = self.wanted_of_capture()
             prepared = self.loaded.prepare(self.picture, size=self.size)
-            record = capture(self.loaded, prepared, target=target, internals=internals)
+            with stoppable(self.loaded.model, self.check):
+                record = capture(self.loaded, prepared, target=target, internals=internals)
             kept = self.findings.regions if self.findings and self._same_picture() else None
             self.findings = Findings(record, regions=kept)
             self._inputs = prepared.inputs

@@ -39,6 +39,7 @@ class Explorer(widgets.VBox):
         self.bench, self.state = bench, bench.state
         self.menu = Menu(self.state, self._guard)
         self.worker = Worker(self._progress, self._ended)
+        bench.check = self.worker.check
         self.viewer: LiveViewer | None = None
         self._pause: threading.Timer | None = None
         self._map = 1
@@ -97,6 +98,8 @@ class Explorer(widgets.VBox):
         def attempt() -> None:
             try:
                 work()
+            except Cancelled:
+                raise
             except Exception as error:
                 words = str(error) if isinstance(error, AttnlibError) else f"{type(error).__name__}: {error}"
                 if self.bench.findings is not None:

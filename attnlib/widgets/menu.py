@@ -57,7 +57,7 @@ class Menu:
         self.run = widgets.Button(
             description="Show", tooltip="capture and explain again", button_style="primary"
         )
-        self.cancel = widgets.Button(description="Cancel", tooltip="stop before the next step", disabled=True)
+        self.cancel = widgets.Button(description="Cancel", tooltip="stop as soon as possible", disabled=True)
         self.layer = widgets.BoundedIntText(
             state.layer, min=0, max=0, description="layer", style=_STYLE, layout={"width": "130px"}
         )

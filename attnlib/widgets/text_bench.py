@@ -25,6 +25,7 @@ from attnlib.widgets.state import ExplorerState
 from attnlib.widgets.telling import message, sentences, token_table
 from attnlib.widgets.text_source import text_parts, token_labels, token_share
 from attnlib.widgets.viewing import Viewer, viewer
+from attnlib.widgets.work import stoppable
 
 __all__ = ["SAMPLE_TEXTS", "TextBench", "TextProfile", "reads_text"]
 
@@ -111,7 +112,8 @@ class TextBench(Bench):
                 raise InputError("choose a model and a text first")
             target, internals = self.wanted_of_capture()
             prepared = self.loaded.prepare([self.texts[self.state.item]])
-            record = capture(self.loaded, prepared, target=target, internals=internals)
+            with stoppable(self.loaded.model, self.check):
+                record = capture(self.loaded, prepared, target=target, internals=internals)
             self.findings = Findings(record)
             self.findings.notes += [note for note in prepared.notes if note not in record.provenance.notes]
             self._say_all(prepared, record)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import nn
 
 from attnlib.errors import AttnlibError
 
-__all__ = ["Cancelled", "Step", "Worker"]
+__all__ = ["Cancelled", "Step", "Worker", "stoppable"]
 
 Step = tuple[str, Callable[[], None]]
 
@@ -19,8 +22,8 @@ class Cancelled(AttnlibError):
 class Worker:
     """Runs named steps one after another on one other thread.
 
-    Starting a job cancels the one before. A step that has begun runs to its end: the job stops before
-    the next one.
+    Starting a job cancels the one before. A job stops before its next step, or inside one where the step
+    calls :meth:`check`.
 
     Parameters
     ----------
@@ -38,6 +41,7 @@ class Worker:
         self._lock = threading.Lock()
         self._cancel = threading.Event()
         self._thread: threading.Thread | None = None
+        self._mine = threading.local()
 
     @property
     def busy(self) -> bool:
@@ -62,8 +66,20 @@ class Worker:
         self._on_progress(len(steps), len(steps), "")
 
     def cancel(self) -> None:
-        """Stop before the next step."""
+        """Stop before the next step, or at the next :meth:`check` inside one."""
         self._cancel.set()
+
+    def check(self) -> None:
+        """Stop here if the job of this thread was cancelled.
+
+        Raises
+        ------
+        Cancelled
+            If it was.
+        """
+        cancel = getattr(self._mine, "cancel", None)
+        if cancel is not None and cancel.is_set():
+            raise Cancelled("cancelled; what is shown is from before")
 
     def wait(self, timeout: float | int | None = None) -> bool:
         """Wait for the job; False if it still runs after ``timeout`` seconds."""
@@ -73,14 +89,29 @@ class Worker:
 
     def _run(self, steps: list[Step], cancel: threading.Event) -> None:
         problem: BaseException | None = None
+        self._mine.cancel = cancel
         with self._lock:
             try:
                 for done, (name, work) in enumerate(steps):
-                    if cancel.is_set():
-                        raise Cancelled("cancelled; what is shown is from before")
+                    self.check()
                     self._on_progress(done, len(steps), name)
                     work()
             except Exception as error:
                 problem = error
         if not cancel.is_set() or isinstance(problem, Cancelled):
             self._on_end(problem)
+
+
+@contextmanager
+def stoppable(model: nn.Module, check: Callable[[], None]) -> Iterator[None]:
+    """Call ``check`` before every block of a model, so that a forward pass can be stopped between them.
+
+    Blocks are the members of its lists of modules. All hooks are gone afterwards.
+    """
+    blocks = [one for parts in model.modules() if isinstance(parts, nn.ModuleList) for one in parts]
+    handles = [one.register_forward_pre_hook(lambda *_: check()) for one in blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

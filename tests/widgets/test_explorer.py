@@ -179,6 +179,35 @@ def test_a_cancelled_job_stops_before_its_next_step_and_says_so():
     assert isinstance(ended[0], Cancelled)
 
 
+def test_a_forward_pass_stops_between_two_blocks_and_leaves_no_hook():
+    from torch import nn
+
+    from attnlib.widgets.work import Cancelled, Worker, stoppable
+
+    ran, ended = [], []
+
+    class Block(nn.Module):
+        def forward(self, x):
+            ran.append(1)
+            if len(ran) == 3:
+                worker.cancel()
+            return x
+
+    model = nn.Sequential(nn.ModuleList([Block() for _ in range(7)]))
+
+    def step():
+        with stoppable(model, worker.check):
+            for block in model[0]:
+                block(torch.zeros(1))
+
+    worker = Worker(lambda *_: None, ended.append)
+    worker.start([("forward", step)])
+    assert worker.wait(10)
+    assert len(ran) == 3
+    assert isinstance(ended[0], Cancelled)
+    assert all(not block._forward_pre_hooks for block in model[0])
+
+
 def test_a_new_job_takes_the_place_of_the_old_one():
     from attnlib.widgets.work import Worker
 

@@ -139,6 +139,39 @@ def test_the_explorer_opens_and_its_controls_chart_and_viewer_move_together(lab,
     stands(lab)
 
 
+def test_a_picture_pasted_into_the_explorer_is_explained(lab, lab_folder):
+    cell = "from attnlib import explore\nb = explore('scenes-vit', picture, regions=None)\nb"
+    write(
+        lab_folder,
+        "paste.ipynb",
+        SCENE,
+        cell,
+        "print('now', b.wait(60), b.state.picture, b.bench.picture.size)",
+    )
+    lab.open("paste.ipynb")
+    assert lab.run_all() == []
+    page = lab.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=lab.address)
+    page.locator(".attnlib-viewer[data-tick]").wait_for(state="visible", timeout=60_000)
+    page.evaluate(
+        """async () => { const c = new OffscreenCanvas(61, 47); c.getContext('2d').fillRect(3, 5, 30, 20);
+          const blob = await c.convertToBlob({type: 'image/png'});
+          await navigator.clipboard.write([new ClipboardItem({'image/png': blob})]); }"""
+    )
+    page.locator(".av-canvas").first.focus()
+    page.keyboard.press("Control+v")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('input')].some((one) => one.value === 'pasted picture')",
+        timeout=30_000,
+    )
+    page.evaluate(
+        """() => { const p = window.jupyterapp.shell.currentWidget; p.content.activeCellIndex = 2;
+          return window.jupyterapp.commands.execute('notebook:run-cell'); }"""
+    )
+    assert "now True pasted picture (47, 61)" in page.locator(".jp-OutputArea-output pre").last.inner_text()
+    stands(lab)
+
+
 def test_notebook_7_runs_the_fragment_too(lab, lab_folder):
     write(lab_folder, "seven.ipynb", SCENE, "viewer(record, picture)")
     page = lab.page

@@ -303,3 +303,59 @@ def test_a_network_that_drops_packets_does_not_delay_the_first_picture(scene, op
     page = open_viewer(viewer(scene["record"], scene["picture"]), offline=False, black_hole=True)
     assert page.outside == []
     assert page.errors == []
+
+
+def test_paper_gets_patterns_without_being_asked(page):
+    page.get_by_label("region outlines").uncheck()
+    before = pixels(page.locator(".av-canvas").first)
+    ticks = tick(page)
+    page.emulate_media(media="print")
+    page.wait_for_function(f"() => document.querySelector('.attnlib-viewer').dataset.tick > {ticks}")
+    image = page.locator(".av-canvas").first.evaluate("(one) => one.toDataURL()")
+    page.emulate_media(media="screen")
+    page.wait_for_function(f"() => document.querySelector('.attnlib-viewer').dataset.tick > {ticks + 1}")
+    assert image != page.locator(".av-canvas").first.evaluate("(one) => one.toDataURL()")
+    assert np.abs(pixels(page.locator(".av-canvas").first) - before).max() == 0
+
+
+def test_letters_move_layers_heads_patterns_and_never_inside_a_field(page):
+    page.locator(".av-canvas").first.focus()
+    page.keyboard.press("l")
+    assert page.locator(".av-caption").first.inner_text().startswith("layer 0")
+    page.keyboard.press("Shift+L")
+    page.keyboard.press("h")
+    page.keyboard.press("h")
+    assert page.locator(".av-caption").first.inner_text().startswith("layer 2, head 1")
+    page.keyboard.press("m")
+    assert "mean over heads" in page.locator(".av-caption").first.inner_text()
+    page.keyboard.press("p")
+    page.get_by_text("Colours and cuts").click()
+    assert page.get_by_label("patterns").is_checked()
+    page.get_by_label("palette").focus()
+    page.keyboard.press("p")
+    assert page.get_by_label("patterns").is_checked()
+
+
+def test_a_screen_reader_hears_what_is_shown_when_the_hand_rests(page):
+    page.get_by_label("layer", exact=True).fill("0")
+    page.wait_for_function(
+        "() => document.querySelector('[aria-live]').textContent.startsWith('layer 0, mean over heads')"
+    )
+    assert "the middle" in page.locator("[aria-live]").text_content()
+
+
+def test_a_difference_is_told_as_a_difference(page):
+    page.get_by_label("side by side").check()
+    page.get_by_label("layer", exact=True).fill("0")
+    box = page.locator(".av-canvas").nth(2).bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
+    assert re.search(r"A (more|less) than B by [\d.]+ times", page.locator(".av-value").nth(2).inner_text())
+    tops = [page.locator(".av-canvas").nth(n).bounding_box()["y"] for n in range(3)]
+    assert max(tops) - min(tops) < 2
+
+
+def test_choosing_in_a_pane_makes_it_the_side_that_is_moved(page):
+    page.get_by_label("side by side").check()
+    page.locator(".av-canvas").nth(1).focus()
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_label("side", exact=True).input_value() == "b"
