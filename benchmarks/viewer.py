@@ -14,13 +14,16 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from attnlib import AttentionRecord, TokenLayout, capture, explain, explore, load_model, load_picture
+from attnlib.finders import find_regions
+from attnlib.report import run_report
 from attnlib.widgets import viewer
 
 HERE = Path(__file__).resolve().parent
@@ -147,18 +150,69 @@ def sizes(folder: Path) -> list[str]:
     return lines
 
 
+def reports(folder: Path) -> list[str]:
+    """Size of the report of the embedded model at two sizes, everything counted."""
+    lines = ["| report at | page MB | aim |", "| --- | --- | --- |"]
+    for pixels, aim in ((224, 3), (518, 8)):
+        path = run_report("90_report", folder / f"report{pixels}.html", {"size": pixels})
+        lines.append(f"| {pixels} px | {path.stat().st_size / 1e6:.2f} | {aim} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
 def opening() -> list[str]:
-    """Time to open the explorer on the embedded model, model load included."""
-    taken = []
-    for _ in range(3):
+    """Time to open the explorer, model load included, and until everything is there."""
+    lines = [
+        "| what | opened after s | the method's map after s | all there after s |",
+        "| --- |" + " --- |" * 3,
+    ]
+    cases = [
+        ("dinov2-small-saliency", "sample:poster, 518x518 px", "sample:poster", (518, 518)),
+        ("dinov2-small-saliency", "sample:poster, 224x224 px", "sample:poster", (224, 224)),
+        ("minilm-l6", "two sentences", None, None),
+    ]
+    for model, words, source, size in cases:
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            opened = explore(load_model(model), source, size=size)
+            opened._repr_mimebundle_()
+            first = time.perf_counter() - start
+            while not opened.viewer.state["a"]["map"]:
+                time.sleep(0.01)
+            mapped = time.perf_counter() - start
+            opened.wait()
+            times.append((first, mapped, time.perf_counter() - start))
+        told = [", ".join(f"{one:.1f}" for one in column) for column in zip(*times, strict=True)]
+        lines.append(f"| {model}, {words} | {' | '.join(told)} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def steps() -> list[str]:
+    """Time of each step behind the opening, one after another."""
+    lines = ["| step, 518x518 px | s |", "| --- | --- |"]
+    model, picture = load_model("dinov2-small-saliency"), load_picture("sample:poster")
+    prepared = model.prepare(picture, size=(518, 518))
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
         start = time.perf_counter()
-        opened = explore(load_model("dinov2-small-saliency"), "sample:poster", size=(518, 518))
-        opened._repr_mimebundle_()
-        taken.append(time.perf_counter() - start)
-        opened.wait()
-    words = ", ".join(f"{one:.1f}" for one in taken)
-    print(words, flush=True)
-    return [f"Opening the explorer (load, capture, rollout, first picture; 518x518 px): {words} s."]
+        result = work()
+        lines.append(f"| {name} | {time.perf_counter() - start:.2f} |")
+        print(lines[-1], flush=True)
+        return result
+
+    record = timed("capture", lambda: capture(model, prepared))
+    timed(
+        "packing, no patch queries (the explorer's first picture)",
+        lambda: viewer(record, picture, budget_mb=0),
+    )
+    timed("packing again", lambda: viewer(record, picture, budget_mb=0))
+    full = timed("packing, patch queries within 3 MB", lambda: viewer(record, picture))
+    timed("writing the fragment", full.to_html)
+    timed("rollout", lambda: explain(record))
+    timed("finding text and faces", lambda: find_regions(picture))
+    return lines
 
 
 def first_picture(folder: Path) -> list[str]:
@@ -169,10 +223,13 @@ def first_picture(folder: Path) -> list[str]:
     found.loader.exec_module(fixtures)
     import nbformat
 
+    light = "viewer(record_of_picture(37, 12, 12), load_picture('sample:poster'), budget_mb=0)"
     cells = [
         f"import sys; sys.path.insert(0, {str(HERE)!r})\nfrom viewer import *\n"
-        "shown = viewer(record_of_picture(37, 12, 12), load_picture('sample:poster'))",
+        f"shown = viewer(record_of_picture(37, 12, 12), load_picture('sample:poster'))\nlight = {light}",
         "shown",
+        "light",
+        "print('ready')",
     ]
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
@@ -185,33 +242,42 @@ def first_picture(folder: Path) -> list[str]:
     quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
     run = """(n) => { const p = window.jupyterapp.shell.currentWidget; p.content.activeCellIndex = n;
       return window.jupyterapp.commands.execute('notebook:run-cell'); }"""
-    watch = """() => { const start = performance.now(); window.__shown = new Promise((keep) => {
-      const look = () => document.querySelector('.attnlib-viewer[data-tick]')
-        ? keep(performance.now() - start) : requestAnimationFrame(look); look(); });
-      const p = window.jupyterapp.shell.currentWidget; p.content.activeCellIndex = 1;
-      window.jupyterapp.commands.execute('notebook:run-cell'); }"""
+    watch = """(n) => { const start = performance.now(); const p = window.jupyterapp.shell.currentWidget;
+      const cell = p.content.widgets[n].node; window.__shown = new Promise((keep) => { let poster = 0;
+      const since = () => performance.now() - start;
+      const look = () => { if (!poster && cell.querySelector('.attnlib-root')) poster = since();
+        if (cell.querySelector('.attnlib-viewer[data-tick]')) keep([poster, since()]);
+        else requestAnimationFrame(look); }; look(); });
+      p.content.activeCellIndex = n; window.jupyterapp.commands.execute('notebook:run-cell'); }"""
+    names = {1: "with patch queries (3 MB)", 2: "without them"}
+    taken: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
     with fixtures.lab_server(work, home, quiet) as address, browser() as chromium:
         page = chromium.new_context(viewport={"width": 1280, "height": 1000}).new_page()
         lab = fixtures.Lab(page, address)
-        taken = []
         for _ in range(3):
             lab.open("first.ipynb")
             page.evaluate(run, 0)
-            page.evaluate(watch)
-            taken.append(page.evaluate("() => window.__shown"))
+            page.evaluate(run, 3)
+            for number, times in taken.items():
+                page.evaluate(watch, number)
+                times.append(tuple(page.evaluate("() => window.__shown")))
             lab.command("kernelmenu:shutdown")
-    words = ", ".join(f"{one:.0f}" for one in taken)
-    print(words, flush=True)
-    return [f"First picture in JupyterLab after its cell was run (37x37 x 12 x 12): {words} ms."]
+    lines = ["| 37x37 x 12 x 12 in JupyterLab | poster after ms | viewer after ms |", "| --- | --- | --- |"]
+    for number, times in taken.items():
+        told = [", ".join(f"{one:.0f}" for one in column) for column in zip(*times, strict=True)]
+        lines.append(f"| {names[number]} | {' | '.join(told)} |")
+        print(lines[-1], flush=True)
+    return lines
 
 
 def main() -> None:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["keys", "sizes", "opening", "lab"], action="append")
+    parts = ["keys", "sizes", "reports", "opening", "steps", "lab"]
+    parser.add_argument("--only", choices=parts, action="append")
     parser.add_argument("--output", type=Path, default=HERE / "viewer.md")
     chosen = parser.parse_args()
-    wanted = chosen.only or ["keys", "sizes", "opening", "lab"]
+    wanted = chosen.only or parts
     torch.set_num_threads(2)
     told = ["# The viewer, measured", "", "Made by `python benchmarks/viewer.py`; " + machine(), ""]
     with tempfile.TemporaryDirectory() as name:
@@ -220,6 +286,10 @@ def main() -> None:
             told += ["## Key press to painted frame (aim: 16 ms)", "", *latencies(folder), ""]
         if "sizes" in wanted:
             told += ["## Pages without a kernel", "", *sizes(folder), ""]
+        if "reports" in wanted:
+            told += ["## Reports", "", *reports(folder), ""]
+        if "steps" in wanted:
+            told += ["## Steps behind an opening", "", *steps(), ""]
         if "opening" in wanted:
             told += ["## Opening (aim: 5 s)", "", *opening(), ""]
         if "lab" in wanted:
