@@ -201,6 +201,7 @@ def main() -> None:
     fresh = options.cache is None or not any(options.cache.glob("*.pt"))
     start = time.time()
     board = measure(options)
+    board.to_frame()  # the intervals are a part of the measuring; they are kept
     minutes = (time.time() - start) / 60
     options.output.mkdir(parents=True, exist_ok=True)
     choice = options.output / "choice.md"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from attnlib.errors import InputError
 from attnlib.evaluate.measures import MEASURES
 from attnlib.evaluate.panel import TrustNumber
@@ -75,7 +77,7 @@ def _nearest_model(relevance: Relevance) -> tuple[str, str]:
     """Return the model of the scoreboard that answers in the same way, and what it was shown."""
     if relevance.layout.grid is None:
         return "agreement-bert", "sentences"
-    if "token" in relevance.query:  # a word that looks at a picture
+    if re.search(r"\btoken \d", relevance.query):  # one word looks at a picture
         return "scenes-captioner", "scenes"
     return ("scenes-mean" if relevance.layout.readout == "patches" else "scenes-vit"), "scenes"
 

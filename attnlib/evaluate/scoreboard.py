@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,16 +40,23 @@ class Scoreboard:
     seconds: Mapping[tuple[str, str], float]
     refusals: Mapping[tuple[str, str], str]
     about: Mapping[str, Any]
+    _known: dict[tuple[str, ...], Estimate] = field(default_factory=dict, init=False, repr=False)
 
     def estimate(self, model: str, method: str, measure: str) -> Estimate:
         """Return mean and interval of one cell."""
-        return mean_estimate(self.values[model, method, measure])
+        key = (model, method, measure)
+        if key not in self._known:
+            self._known[key] = mean_estimate(self.values[key])
+        return self._known[key]
 
     def against(self, model: str, method: str, other: str, measure: str) -> Estimate:
         """Return the paired difference of two methods on the scenes that both have a value for."""
-        first, second = self.values[model, method, measure], self.values[model, other, measure]
-        count = min(len(first), len(second))
-        return paired_difference(first[:count], second[:count])
+        key = (model, method, other, measure)
+        if key not in self._known:
+            first, second = self.values[model, method, measure], self.values[model, other, measure]
+            count = min(len(first), len(second))
+            self._known[key] = paired_difference(first[:count], second[:count])
+        return self._known[key]
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per model, method and measure, with intervals and the difference from noise."""
@@ -59,7 +66,7 @@ class Scoreboard:
         for (model, method, measure), value in self.values.items():
             if not bool(torch.isfinite(value).any()):
                 continue
-            own = mean_estimate(value)
+            own = self.estimate(model, method, measure)
             row = {"model": model, "method": method, "measure": measure, **_ends("", own)}
             noise = noise_name(measure)
             if method != noise and (model, noise, measure) in self.values:

@@ -186,6 +186,53 @@ def test_the_shipped_scoreboard_covers_the_models_and_says_how_many_scenes():
     json.dumps(board)
 
 
+def test_on_sentences_the_deciding_word_is_the_truth():
+    from attnlib import load_model
+    from attnlib.evaluate import measure_sentences
+
+    board = measure_sentences(load_model("agreement-bert"), ["raw", "cp_lrp", "grad_cam"], count=40, seed=31)
+    name = "agreement-bert"
+    assert board.against(name, "cp_lrp", "uniform", "mass_inside").low > 0.2
+    assert board.against(name, "cp_lrp", "random", "faithfulness").low > 0.1
+    assert board.against(name, "cp_lrp", "raw", "mass_inside").low > 0
+    assert board.estimate(name, "raw", "label_matters").value > 0.99
+    assert board.estimate(name, "cp_lrp", "label_matters").value < 0
+    assert board.estimate(name, "cp_lrp", "mass_inside").count == 40
+    chance = board.estimate(name, "uniform", "mass_inside").value
+    assert board.estimate(name, "uniform", "pointing").value == pytest.approx(chance)
+
+
+def test_decompx_is_asked_about_the_label_of_the_trial(loaded):
+    from attnlib.evaluate import CLASSES, maps_of_method, scene_trials, similarity
+
+    trials = scene_trials(loaded, 3, seed=5)
+    others = [CLASSES[(CLASSES.index(target) + 3) % len(CLASSES)] for target in trials.targets]
+    own, other = (maps_of_method(t, "decompx") for t in (trials, trials.with_targets(others)))
+    assert (similarity(own, other) < 0.9).all()
+
+
+def test_the_page_has_a_row_for_every_method_and_marks_columns_that_a_constant_map_wins(
+    board, monkeypatch, root
+):
+    from dataclasses import replace
+
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    import scoreboard_page
+
+    monkeypatch.setattr(scoreboard_page, "embedded_table", lambda: ["not measured here"])
+    about = {**board.about, "models": ["scenes-vit"], "fewer_scenes": {"flow": 3}, "machine": "a machine"}
+    page = scoreboard_page.markdown(replace(board, about=about), "a command", "1 minute", "The choice.")
+    lines = page.splitlines()
+    for method in ("generic_relevance", "rollout from 2", "raw", "*uniform*", "*edges*"):
+        assert any(line.startswith(f"| {method} |") for line in lines), method
+    head = next(line for line in lines if line.startswith("| method |"))
+    assert "stability ↑†" in head
+    assert "heads agree ↑†" in head
+    assert "mass inside ↑ |" in head
+    assert "random labels" not in head  # no twin was given
+    assert "1 minute; a machine" in page
+
+
 def test_measures_that_a_constant_map_wins_say_so():
     from attnlib.evaluate import MEASURES
 

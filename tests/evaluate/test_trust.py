@@ -171,6 +171,20 @@ def test_known_truth_says_what_it_is_about_and_takes_the_row_of_the_start_layer(
     )
 
 
+def test_a_map_is_compared_with_the_model_that_answers_in_the_same_way():
+    from attnlib import Relevance, TokenLayout
+    from attnlib.evaluate.known_truth import _nearest_model
+
+    scores = torch.rand(1, 36)
+    kinds = {
+        ("class",): (TokenLayout((5, 7), 4, ("class",), readout=[0]), "class"),
+        ("patches",): (TokenLayout((5, 7), 4, ("class",), readout="patches"), "mean of 36 tokens"),
+        ("word",): (TokenLayout((5, 7), 4, ("class",), readout=[0]), "token 3 of the decoder"),
+    }
+    found = [_nearest_model(Relevance(scores, layout, query=query))[0] for layout, query in kinds.values()]
+    assert found == ["scenes-vit", "scenes-mean", "scenes-captioner"]
+
+
 def test_a_map_over_words_has_its_known_truth_from_sentences():
     from attnlib import capture, explain, load_model
     from attnlib.evaluate import shipped_scoreboard, trust
