@@ -13,6 +13,8 @@ from attnlib.evaluate.scoreboard import Scoreboard, noise_name
 from attnlib.picture import samples
 
 TEXT = "agreement-bert"
+UNRANKED = ("scenes-shortcut", "scenes-captioner", TEXT)
+"""Models whose question is another one: a watermark, a word of a caption, a word of a sentence."""
 COLUMNS = (
     "mass_inside",
     "pointing",
@@ -74,6 +76,7 @@ def markdown(board: Scoreboard, command: str, spent: str, choice: str) -> str:
         "",
         choice,
         "",
+        *_places(board),
     ]
     lines += ["## The embedded pretrained model", "", *embedded_table(), ""]
     for model in board.about["models"]:
@@ -177,10 +180,22 @@ def embedded_table() -> list[str]:
     ]
 
 
+def _places(board: Scoreboard) -> list[str]:
+    places = ranking(board)
+    if not places:
+        return []
+    told = ", ".join(f"`{method}` {place:.1f}" for method, place in places)
+    return [
+        "Mean rank over the classifiers and the pair, in insertion minus deletion, average precision, mass "
+        f"inside and dependence on the weights (methods that serve all of them; 1 is best): {told}.",
+        "",
+    ]
+
+
 def ranking(board: Scoreboard) -> list[tuple[str, float]]:
     """Return methods by mean rank over models, in faithfulness, AP and dependence on weights and label."""
     places: dict[str, list[float]] = {}
-    for model in [m for m in board.about["models"] if m not in ("scenes-shortcut", TEXT)]:
+    for model in [m for m in board.about["models"] if m not in UNRANKED]:
         methods = list(
             dict.fromkeys(m for name, m, _ in board.values if name == model and m not in BASELINES)
         )
@@ -189,7 +204,7 @@ def ranking(board: Scoreboard) -> list[tuple[str, float]]:
             order = sorted(methods, key=lambda m: -sign * _mean(board, model, m, column))
             for place, method in enumerate(order):
                 places.setdefault(method, []).append(place + 1)
-    complete = max(len(p) for p in places.values())
+    complete = max((len(p) for p in places.values()), default=0)
     return sorted(
         ((m, sum(p) / len(p)) for m, p in places.items() if len(p) == complete), key=lambda pair: pair[1]
     )
