@@ -31,14 +31,13 @@ MODULE_FILES = (
 )
 """The parts of the one ES module, in the order in which they are joined."""
 
-_FRAGMENT = """<div class="attnlib-root" data-attnlib="{name}">{poster}</div>
+_FRAGMENT = """<div class="attnlib-root" data-attnlib="{name}" data-rest="{rest}">{poster}</div>
 <style>{style}</style>
-<script type="text/plain" data-attnlib-rest="{name}">{rest}</script>
 <script type="module">
 {module}
 const state = {state};
 const values = {{ document: {document}, state, blob: new TwoParts(fromBase64("{blob}"), () =>
-  fromBase64(document.querySelector('[data-attnlib-rest="{name}"]').textContent)) }};
+  fromBase64(document.querySelector('[data-attnlib="{name}"]').dataset.rest)) }};
 const heard = {{}};
 const model = {{
   get: (key) => values[key],
