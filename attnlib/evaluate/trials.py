@@ -53,7 +53,7 @@ class Trials:
     targets: tuple[str, ...]
     masks: Bool[Tensor, "batch rows columns"]
     pixel_values: Float[Tensor, "batch channel rows columns"]
-    begun: tuple[str, ...]
+    begun: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.scenes)
