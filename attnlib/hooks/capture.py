@@ -65,7 +65,8 @@ def capture(
 def _captured(model: Any, inputs: Any, target: Any, *, internals: bool, **narrowed: Any) -> AttentionRecord:
     module = model if isinstance(model, nn.Module) else getattr(model, "model", model)
     args, kwargs, prepared = _arguments(model, inputs)
-    constants = ParametersAsConstants(module) if isinstance(module, nn.Module) else nullcontext()
+    differentiable = target is not None and isinstance(module, nn.Module)
+    constants = ParametersAsConstants(module) if differentiable else nullcontext()
     with (
         capturing(model, gradients=target is not None, **narrowed) as record,
         collecting(module) if internals else nullcontext() as collected,

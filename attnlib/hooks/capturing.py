@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -110,6 +111,11 @@ def _module(model: Any) -> nn.Module:
     return inner
 
 
+@cache
+def _version(package: str) -> str:
+    return metadata.version(package)
+
+
 def _provenance(model: Any, module: nn.Module) -> Provenance:
     name = getattr(model, "name", None)
     config = getattr(module, "config", None)
@@ -121,5 +127,5 @@ def _provenance(model: Any, module: nn.Module) -> Provenance:
         "torchvision",
         "open_clip",
     }:
-        versions[package] = metadata.version(package.replace("open_clip", "open-clip-torch"))
+        versions[package] = _version(package.replace("open_clip", "open-clip-torch"))
     return Provenance(str(known), "sdpa", versions)

@@ -110,10 +110,16 @@ class Describer:
         readout = read_tokens(self._output, self._origins, sequence)
         if id(sequence) in self._pooled:
             readout = list(range(sequence.size))
+        apart = readout if isinstance(readout, tuple) else None
+        if isinstance(readout, tuple):
+            readout = None
         if isinstance(facts, str):
             self.problems.setdefault(stream, facts)
             return None
         if facts.grid is None or (facts.patches is not None and not any(p >= 0 for p in facts.patches)):
+            if apart is not None:
+                labels = text_layout(sequence.size).tokens
+                return TokenLayout(None, tokens=labels, item_readouts=apart)
             if (readout is None or len(readout) == sequence.size) and self._causal.get(stream, False):
                 readout = [sequence.size - 1]
             return text_layout(sequence.size, readout=readout)
@@ -133,8 +139,11 @@ class Describer:
 
     def _restore_order(self, settled: Settled) -> None:
         """Put layers whose tokens were shuffled, or partly dropped, back at the places of the whole image."""
+        found: dict[int, tuple[Tensor, int, TokenSequence] | None] = {}
         for call, layer in settled:
-            places = _shuffled(call.key_sequence)
+            if id(call.key_sequence) not in found:
+                found[id(call.key_sequence)] = _shuffled(call.key_sequence)
+            places = found[id(call.key_sequence)]
             if places is None or call.query_sequence is not call.key_sequence or call.placement is not None:
                 continue
             order, size, whole = places

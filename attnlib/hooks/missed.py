@@ -65,6 +65,11 @@ def check_nothing_missed(session: Session, layers: Sequence[LayerAttention]) -> 
             f"see (first: {expected[0]}, a {type(visited[expected[0]]).__name__}); a map of the "
             f"other {len(session.seen)} would be wrong"
         )
+    if session.channelwise and not any(one.kind == "self" for one in layers):
+        raise CaptureError(
+            f"{_why(visited, missed, session.channelwise)}; the {len(layers)} calls over tokens that are left "
+            "only read the result, and a map of them would be wrong"
+        )
     gaps = [*_gaps(session, layers, missed)]
     notes = [
         f"{name} attends over channels, not over tokens: it has no token-by-token weights and is left out"

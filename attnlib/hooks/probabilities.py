@@ -47,6 +47,11 @@ class Probabilities:
         self.serial = 0
         self.open: dict[int, str] = {}
 
+    @property
+    def any(self) -> bool:
+        """Whether a softmax output is alive."""
+        return len(self._known) > 0
+
     def get(self, tensor: Any) -> Softmaxed | None:
         """Return what is known about a tensor."""
         return self._known.get(tensor) if isinstance(tensor, Tensor) else None

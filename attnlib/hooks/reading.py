@@ -30,8 +30,12 @@ def outputs_of(output: Any) -> Iterator[tuple[str, Tensor]]:
                 yield f"output {place}", value
 
 
-def read_tokens(output: Any, origins: Origins, sequence: TokenSequence) -> list[int] | None:
+def read_tokens(
+    output: Any, origins: Origins, sequence: TokenSequence
+) -> list[int] | tuple[list[int], ...] | None:
     """Return the tokens of ``sequence`` that the head reads; None if they could not be followed.
+
+    They are the same in every item, or one list per item.
 
     A pooled output (one token, or a mean of some) counts before an output of all tokens.
     """
@@ -46,23 +50,25 @@ def read_tokens(output: Any, origins: Origins, sequence: TokenSequence) -> list[
             if name == "logits" and tensor.dim() == 2:
                 return None  # the answer mixes tokens, as the mean of two heads does: one of them is not it
             pooled_unknown |= tensor.dim() == 2
-        elif len(found) < sequence.size or tensor.dim() == 2:
-            return found
+        elif len(found[0]) < sequence.size or tensor.dim() == 2:
+            return found[0] if all(one == found[0] for one in found) else tuple(found)
         else:
-            everything = everything or found
+            everything = everything or found[0]
     return None if pooled_unknown else everything
 
 
-def _tokens(origin: Origin, tensor: Tensor, sequence: TokenSequence) -> list[int] | None:
+def _tokens(origin: Origin, tensor: Tensor, sequence: TokenSequence) -> list[list[int]] | None:
+    """Return the tokens that a tensor comes from, item by item."""
     rows = origin.rows(tensor.shape)
     own = origin.sequence
     if own.members is not None and sequence in own.ancestors:
         chain, numbers = own, own.members
         while chain.up is not None and chain.up is not sequence:
             return None
-        return sorted({int(n) % sequence.size for n in numbers if 0 <= n < sequence.size})
+        return [sorted({int(n) % sequence.size for n in numbers if 0 <= n < sequence.size})]
     if own is not sequence or rows is None or bool((rows < 0).any()):
         return None
     items = rows // sequence.size
-    first = rows[items == 0] if rows.numel() else rows
-    return sorted({int(n) for n in first.unique()})
+    numbers = [rows[items == item].unique() % sequence.size for item in range(sequence.batch)]
+    found = [sorted(int(n) for n in one) for one in numbers if len(one)]
+    return found if len(found) == sequence.batch else found[:1] or None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import types as pytypes
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -33,13 +33,13 @@ __all__ = ["Session"]
 _own = threading.local()
 
 
-@contextmanager
-def _own_work() -> Iterator[None]:
+class _OwnWork:
     """Hide what attnlib computes itself from other captures in this thread."""
-    _own.depth = getattr(_own, "depth", 0) + 1
-    try:
-        yield
-    finally:
+
+    def __enter__(self) -> None:
+        _own.depth = getattr(_own, "depth", 0) + 1
+
+    def __exit__(self, *_: object) -> None:
         _own.depth -= 1
 
 
@@ -112,19 +112,19 @@ class Session(TorchFunctionMode):
         """See each torch call; keep those that are attention."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
+        if name == "__get__" and getattr(getattr(func, "__self__", None), "__name__", "") not in MOVES:
+            return func(*args, **kwargs)  # shape, dtype ... of a tensor: most of all calls
         if getattr(_own, "depth", 0) or not self.trail.here:
             output = func(*args, **kwargs)
             if self._between and not getattr(_own, "depth", 0) and self.trail.own_thread:
-                with _own_work():
+                with _OwnWork():
                     self._follow(name, func, args, kwargs, output)
             return output
-        if name == "__get__" and getattr(getattr(func, "__self__", None), "__name__", "") not in MOVES:
-            return func(*args, **kwargs)
         if func is _MULTI_HEAD:
             with self:
                 return _multi_head_twin(*args, **kwargs)
         output = func(*args, **kwargs)
-        with _own_work():
+        with _OwnWork():
             return self._look(name, func, args, kwargs, output)
 
     def _look(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> Any:
@@ -142,14 +142,15 @@ class Session(TorchFunctionMode):
                 self.mixing.look(name, args, kwargs, self.origins, self.trail.frames[-1].name)
         elif name in MIXING:
             self.mixing.look(name, args, kwargs, self.origins, self.trail.frames[-1].name)
-        with torch.no_grad():
-            self.probabilities.follow(name, func, args, kwargs, output)
+        if self.probabilities.any:
+            with torch.no_grad():
+                self.probabilities.follow(name, func, args, kwargs, output)
         self._follow(name, func, args, kwargs, output)
         return output
 
     def _follow(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> None:
         """Pass origins on; one that cannot be followed is not known."""
-        with torch.no_grad(), suppress(RuntimeError, TypeError, ValueError, IndexError, KeyError):
+        with suppress(RuntimeError, TypeError, ValueError, IndexError, KeyError):
             follow(self.origins, name, func, args, kwargs, output)
 
     def _fused(self, given: FusedArguments, output: Tensor) -> Tensor:
@@ -202,7 +203,7 @@ class Session(TorchFunctionMode):
         names = _argument_names(frame.module)
         batch_first = _batch_first(frame.module)
         given = [*zip(names, frame.args, strict=False), *frame.kwargs.items()]
-        with _own_work():
+        with _OwnWork():
             for name, value in given:
                 beside = any(word in name for word in _BESIDE)
                 if not isinstance(value, Tensor) or value.dim() < 2 or beside:
@@ -218,7 +219,7 @@ class Session(TorchFunctionMode):
 
     def _end(self, frame: Frame, output: Any) -> None:
         calls, self.calls = self.calls, []
-        with _own_work():
+        with _OwnWork():
             self._on_forward(calls, self.origins, output)
         # a part of the model that runs on its own, such as an image encoder, feeds the rest
         carried = list(_tensors_in(output)) if frame.name else []

@@ -14,6 +14,9 @@ __all__ = ["CACHES", "CROSS_INPUTS", "Frame", "Trail"]
 
 CROSS_INPUTS = ("encoder_hidden_states", "key_value_states", "context", "memory")
 CACHES = ("past_key_values", "past_key_value", "cache_params", "layer_past")
+_SHARED = frozenset((*CROSS_INPUTS, *CACHES))
+# leaves that make no attention call: following them one by one would cost more than they compute
+_PLAIN = (nn.Linear, nn.LayerNorm, nn.Dropout, nn.Identity, nn.Embedding, nn.GELU, nn.ReLU, nn.SiLU)
 
 
 @dataclass(eq=False)
@@ -28,7 +31,7 @@ class Frame:
     def forget(self) -> None:
         """Let the hidden states go that the module was called with; what all layers share stays."""
         self.args = ()
-        self.kwargs = {word: self.kwargs[word] for word in (*CROSS_INPUTS, *CACHES) if word in self.kwargs}
+        self.kwargs = {word: value for word, value in self.kwargs.items() if word in _SHARED}
 
 
 class Trail:
@@ -51,6 +54,7 @@ class Trail:
         self._on_end = on_end
         self._thread = threading.get_ident()
         self._handles: list[Any] = []
+        self._leaves: dict[str, dict[str, nn.Module]] = {}
         self.frames: list[Frame] = []
         self.visited: dict[str, nn.Module] = {}
 
@@ -68,7 +72,10 @@ class Trail:
         """Register the hooks; nothing is left behind if one of them cannot be."""
         try:
             for name, module in self._model.named_modules():
-                self._follow(name, module)
+                if name and type(module) in _PLAIN:
+                    self._leaves.setdefault(name.rpartition(".")[0], {})[name] = module
+                else:
+                    self._follow(name, module)
         except BaseException:
             self.leave()
             raise
@@ -83,7 +90,9 @@ class Trail:
         def before(this: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if threading.get_ident() == self._thread:
                 frame = Frame(name, this, args, kwargs)
-                self.visited[name] = this
+                if name not in self.visited:
+                    self.visited[name] = this
+                    self.visited.update(self._leaves.get(name, {}))
                 if not self.frames:
                     self._on_start(frame)
                 self.frames.append(frame)

@@ -50,7 +50,8 @@ def compare(source: AttentionSource, rows: list[int], real: Tensor) -> tuple[flo
     """Return the largest difference between weights x values and the real rows, and their largest value."""
     with torch.no_grad():
         weights = source.weights(slice(None), rows)
-        expected = torch.matmul(weights, source.values(slice(None)).to(weights.dtype))
+        values = source.values(slice(None)).to(weights.dtype)
+        expected = torch.stack([torch.matmul(a, b) for a, b in zip(weights, values, strict=True)])
         real = real.to(weights.dtype)
         # rows without any allowed key are NaN in some kernels and an average in others: not comparable
         seen = weights.abs().sum(dim=-1, keepdim=True) > 0

@@ -31,6 +31,8 @@ class TokenLayout:
         "patches" when it pools over the patches or reads each of them; None if it is not known.
     tokens : one label per token, for text; None for images.
     spans : named ranges (start, stop) of tokens, such as ``{"image": (5, 581)}``.
+    item_readouts : where each item of the batch is read at places of its own, such as the end of its
+        text: these places, one tuple per item. ``readout`` is None then.
 
     Raises
     ------
@@ -45,6 +47,7 @@ class TokenLayout:
     tokens: tuple[str, ...] | None
     spans: Mapping[str, tuple[int, int]]
     notes: tuple[str, ...] = field(default=())
+    item_readouts: tuple[tuple[int, ...], ...] | None = field(default=None)
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class TokenLayout:
         tokens: Sequence[str] | None = None,
         spans: Mapping[str, tuple[int, int]] | None = None,
         notes: Sequence[str] = (),
+        item_readouts: Sequence[Sequence[int]] | None = None,
     ) -> None:
         put = object.__setattr__
         put(self, "grid", None if grid is None else _pair(grid, "grid"))
@@ -64,6 +68,7 @@ class TokenLayout:
         put(self, "spans", {k: (int(a), int(b)) for k, (a, b) in dict(spans or {}).items()})
         put(self, "notes", tuple(notes))
         put(self, "readout", _readout(readout))
+        put(self, "item_readouts", None if item_readouts is None else tuple(map(tuple, item_readouts)))
         self._check()
 
     def _check(self) -> None:
@@ -76,8 +81,12 @@ class TokenLayout:
                     f"the span 'image' holds {stop - start} tokens, but a grid of "
                     f"{self.grid[0]}x{self.grid[1]} has {self.num_patches} patches"
                 )
-        if isinstance(self.readout, tuple):
-            outside = [i for i in self.readout if not 0 <= i < self.num_tokens]
+        if self.item_readouts is not None and self.readout is not None:
+            raise InputError("give readout= for all items, or item_readouts=, not both")
+        read = [*self.readout] if isinstance(self.readout, tuple) else []
+        read += [i for one in self.item_readouts or () for i in one]
+        if read:
+            outside = [i for i in read if not 0 <= i < self.num_tokens]
             if outside:
                 raise InputError(f"readout {outside} is outside the {self.num_tokens} tokens of the layout")
 
@@ -126,6 +135,11 @@ class TokenLayout:
         LayoutError
             If the layout does not say.
         """
+        if self.item_readouts is not None:
+            raise LayoutError(
+                f"the head reads another place in each item ({self._read_by_item()}): give query=, or None "
+                "for these places"
+            )
         if self.readout is None:
             raise LayoutError(
                 "which tokens the head reads is not known: give query= (a token index, a (row, column) "
@@ -171,12 +185,17 @@ class TokenLayout:
             "tokens": None if self.tokens is None else list(self.tokens),
             "spans": {name: list(span) for name, span in self.spans.items()},
             "notes": list(self.notes),
+            **({} if self.item_readouts is None else {"item_readouts": [*map(list, self.item_readouts)]}),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TokenLayout:
         """Rebuild a layout from :meth:`to_dict`."""
         return cls(**dict(values))
+
+    def _read_by_item(self) -> str:
+        items = enumerate(self.item_readouts or ())
+        return "; ".join(f"item {item}: {', '.join(map(self.label, read))}" for item, read in items)
 
     def __str__(self) -> str:
         parts = []
@@ -191,7 +210,7 @@ class TokenLayout:
         if self.tokens is not None:
             parts.append(f"{len(self.tokens)} tokens")
         parts += [f"{name}: tokens {a}-{b - 1}" for name, (a, b) in self.spans.items()]
-        read = self.readout or "not known"
+        read = self.readout or ("not known" if self.item_readouts is None else self._read_by_item())
         if isinstance(read, tuple):
             whole = len(read) == self.num_tokens > 4
             read = "every token" if whole else ", ".join(map(self.label, read))

@@ -71,6 +71,9 @@ def find_starts(
     if isinstance(query, str) and query == "all":
         eye = torch.eye(num_queries, dtype=dtype, device=device)
         return Starts(eye.expand(batch_size, -1, -1), "all", every=True)
+    own = layout.item_readouts
+    if own is not None and len(own) == batch_size and (query is None or query == "readout"):
+        query = [list(one) for one in own]
     per_item = _per_item(query, batch_size)
     if per_item is not None:
         picks = [_tokens(one, layout, num_queries) for one in per_item]

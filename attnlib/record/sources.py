@@ -18,6 +18,7 @@ from attnlib.errors import NeedsError
 __all__ = ["AttentionSource", "GivenAttention", "ProjectedAttention", "wide"]
 
 Index = slice | list[int]
+_FEW = 8  # rows
 
 _NO_GRADIENTS = (
     "this record holds no gradients: use capture(..., target=...), or "
@@ -171,7 +172,7 @@ class ProjectedAttention:
         dtype = wide(self.query.dtype)
         query = self.query[:, heads][:, :, queries].to(dtype)
         key = _per_head(self.key, self.query.shape[1], heads).to(dtype)
-        scores = torch.matmul(query * self.scale, key.transpose(-1, -2))
+        scores = _product(query * self.scale, key.transpose(-1, -2))
         allowed = self._masked(scores, heads, queries)
         weights = torch.softmax(scores, dim=-1)
         return weights if allowed is None else torch.where(allowed, weights, 0.0)
@@ -263,6 +264,19 @@ class ProjectedAttention:
         if blocked is not None:
             allowed = allowed & ~blocked
         return allowed.any(dim=-1, keepdim=True)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply matrices; for a few rows, item by item, so that strided keys are not copied first."""
+    if (
+        left.dim() != 4
+        or left.shape[0] < 2
+        or left.shape[2] > _FEW
+        or left.requires_grad
+        or right.requires_grad
+    ):
+        return torch.matmul(left, right)
+    return torch.stack([torch.matmul(a, b) for a, b in zip(left, right, strict=True)])
 
 
 def _alone(tensor: Tensor) -> Tensor:

@@ -1,0 +1,34 @@
+"""Which tokens the head reads, where that is another place in each item."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def speaker():
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    config = CLIPTextConfig(
+        vocab_size=60, hidden_size=24, num_attention_heads=3, num_hidden_layers=2, intermediate_size=13,
+        eos_token_id=59, max_position_embeddings=31,
+    )  # fmt: skip
+    ids = torch.tensor([[1, 4, 5, 59, 0, 0, 0], [1, 4, 5, 6, 7, 59, 0]])
+    return CLIPTextModel(config).eval(), {"input_ids": ids, "attention_mask": (ids != 0).long()}
+
+
+def test_every_item_is_read_at_the_end_of_its_own_text(speaker):
+    from attnlib import TokenLayout, capture, explain
+    from attnlib.errors import LayoutError
+
+    model, inputs = speaker
+    record = capture(model, inputs)
+    assert record.layout.item_readouts == ((3,), (5,))
+    with pytest.raises(LayoutError, match=r"another place in each item.*item 1: token 5"):
+        _ = record.layout.readout_indices
+    assert TokenLayout.from_dict(record.layout.to_dict()) == record.layout
+    both = explain(record, "rollout").scores
+    for item, token in enumerate((3, 5)):
+        one = capture(model, {key: value[item : item + 1] for key, value in inputs.items()})
+        assert one.layout.readout == (token,)
+        torch.testing.assert_close(explain(one, "rollout").scores[0], both[item], rtol=1e-5, atol=1e-7)
