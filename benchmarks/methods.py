@@ -1,15 +1,19 @@
 """Time and memory of every method: ``python benchmarks/methods.py``.
 
-Each measurement is a fresh process; methods are interleaved, so that a busy minute hits all of them.
-The model is a ViT-S/14 (12 layers, 6 heads, 384 wide) with random weights: time and memory do not
-depend on the weights. Reported per method: seconds for the whole way from pixels to scores (forward,
-backward if there is one, method), as a ratio to a plain forward pass of the same process, and the
-highest memory above the loaded model after it has run once. Writes methods.md beside this file.
+The model is a ViT-S/14 (12 layers, 6 heads, 384 wide) with random weights: time and memory do not depend
+on the weights. A fresh process measures the methods that need the same capture (attention only, with
+gradients, with internals, with both) at one size: some plain forward passes, the capture, then each method
+on it. Processes take turns over sizes, kinds and repeats, and the order of methods turns with each repeat,
+so that a busy minute hits all of them. ``--apart`` gives each method a process of its own (slower).
+
+Parts can be run on their own (``--sizes 257``, ``--methods rollout,flow``): results are kept in
+methods.json beside this file, and methods.md is written from all of them. ``--new`` forgets the old ones.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import statistics
@@ -17,9 +21,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SIDES = {257: 16, 1370: 37, 5330: 73}
+REPEATS = {257: 3, 1370: 3, 5330: 1}
+SLOW = 20.0  # seconds; a method that takes longer is measured once
+OPTIONS = {("integrated_gradients", 5330): {"steps": 2}}
+KINDS = {
+    (False, False): "attention",
+    (True, False): "gradients",
+    (False, True): "internals",
+    (True, True): "internals and gradients",
+}
 
 
 def resident(field: str) -> float:
@@ -30,12 +44,33 @@ def resident(field: str) -> float:
     raise RuntimeError(f"no {field} in /proc/self/status: this benchmark needs Linux")
 
 
-def measure(method: str, tokens: int) -> dict[str, float | str]:
-    """Measure one method in this process."""
+def forget_highest() -> None:
+    """Give freed memory back, and forget the highest so far."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def kind_of(method: str) -> tuple[bool, bool]:
+    """Return whether a method needs a target, and internals."""
+    from attnlib import METHODS
+
+    needs = set(METHODS[method].needs)
+    return bool({"gradients", "model"} & needs), bool({"internals", "model"} & needs)
+
+
+def timed(work: Any) -> tuple[float, float, Any]:
+    """Return seconds, processor seconds and the result."""
+    start, worked = time.perf_counter(), time.process_time()
+    made = work()
+    return time.perf_counter() - start, time.process_time() - worked, made
+
+
+def measure(methods: list[str], tokens: int) -> None:
+    """Measure methods of one kind in this process; print one line of JSON each."""
     import torch
     from transformers import Dinov2Config, Dinov2ForImageClassification
 
-    from attnlib import METHODS, capture, explain
+    from attnlib import capture, explain
     from attnlib.errors import AttnlibError
 
     torch.manual_seed(0)
@@ -49,99 +84,123 @@ def measure(method: str, tokens: int) -> dict[str, float | str]:
     )
     model = Dinov2ForImageClassification(config).eval()
     side = SIDES[tokens] * 14
-    pixels = torch.rand(1, 3, side, side)
-    inputs = {"pixel_values": pixels}
+    inputs = {"pixel_values": torch.rand(1, 3, side, side)}
 
-    def plain() -> tuple[float, float]:
-        start, worked = time.perf_counter(), time.process_time()
+    def plain() -> None:
         with torch.no_grad():
             model(**inputs)
-        return time.perf_counter() - start, time.process_time() - worked
 
     plain()
-    tried = [plain() for _ in range(3 if tokens < 5000 else 2)]
+    tried = [timed(plain)[:2] for _ in range(3 if tokens < 5000 else 2)]
     forward, forward_work = (min(column) for column in zip(*tried, strict=True))
-    needs = METHODS[method].needs
-    options = {"picture": pixels} if method == "edges" else {}
-    Path("/proc/self/clear_refs").write_text("5")  # forget the highest memory so far
+    target, internals = kind_of(methods[0])
+    forget_highest()
     before = resident("VmRSS")
-    start, worked = time.perf_counter(), time.process_time()
-    try:
-        record = capture(
-            model,
-            inputs,
-            target=3 if {"gradients", "model"} & set(needs) else None,
-            internals="internals" in needs,
-        )
-        captured = time.perf_counter() - start
-        found = explain(record, method, **options)
-    except (AttnlibError, ImportError) as error:
-        return {"refused": str(error)}
-    total, work = time.perf_counter() - start, time.process_time() - worked
-    solver = str(found.options.get("solver", ""))
-    return {
-        "forward": forward,
-        "capture": captured,
-        "total": total,
-        "work_ratio": work / forward_work,
-        "megabytes": resident("VmHWM") - before,
-        "how": solver,
-    }
+    captured, capture_work, record = timed(
+        lambda: capture(model, inputs, target=3 if target else None, internals=internals)
+    )
+    capture_peak = resident("VmHWM") - before
+    for method in methods:
+        options: dict[str, Any] = dict(OPTIONS.get((method, tokens), {}))
+        how = ", ".join(f"{name}={value}" for name, value in options.items())
+        if method == "edges":
+            options["picture"] = inputs["pixel_values"]
+        forget_highest()
+        try:
+            seconds, work, found = timed(lambda m=method, o=options: explain(record, m, **o))
+        except (AttnlibError, ImportError) as error:
+            print(json.dumps({"method": method, "refused": str(error)}), flush=True)
+            continue
+        row = {
+            "method": method,
+            "forward": forward,
+            "capture": captured,
+            "total": captured + seconds,
+            "work_ratio": (capture_work + work) / forward_work,
+            "megabytes": max(capture_peak, resident("VmHWM") - before),
+            "how": how or str(found.options.get("solver", "")),
+        }
+        print(json.dumps(row), flush=True)
 
 
-def run(method: str, tokens: int, limit: float) -> dict[str, float | str]:
-    """Measure one method in a fresh process."""
-    command = [sys.executable, str(HERE / "methods.py"), "--one", method, "--tokens", str(tokens)]
+def run(methods: list[str], tokens: int, limit: float) -> list[dict[str, Any]]:
+    """Measure methods of one kind in a fresh process."""
+    command = [sys.executable, str(HERE / "methods.py"), "--worker", "--methods", ",".join(methods)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=limit, env=environment, check=False
+            [*command, "--sizes", str(tokens)],
+            capture_output=True,
+            text=True,
+            timeout=limit,
+            env=environment,
+            check=False,
         )
-    except subprocess.TimeoutExpired:
-        return {"refused": f"stopped after {limit:.0f} s"}
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        return {"refused": "killed: out of memory" if done.returncode == -9 else last[0]}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        said = done.stdout
+        last = "killed: out of memory" if done.returncode == -9 else (done.stderr.strip() or "no message")
+        why = last.splitlines()[-1]
+    except subprocess.TimeoutExpired as late:
+        said = late.stdout.decode() if isinstance(late.stdout, bytes) else (late.stdout or "")
+        why = f"stopped after {limit:.0f} s"
+    rows = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    seen = {row["method"] for row in rows}
+    return rows + [{"method": name, "refused": why} for name in methods if name not in seen]
 
 
-def table(results: dict[tuple[str, int], list[dict]], sizes: list[int]) -> str:
-    """Write the medians as a Markdown table per size."""
-    lines = []
-    for tokens in sizes:
-        forwards = [
-            one["forward"]
-            for (_, n), many in results.items()
-            if n == tokens
-            for one in many
-            if "forward" in one
-        ]
-        if not forwards:
+def table(results: list[dict[str, Any]], tokens: int, order: list[str]) -> str:
+    """Write the medians of one size as a Markdown table."""
+    own = [row for row in results if row["tokens"] == tokens]
+    forwards = [row["forward"] for row in own if "forward" in row]
+    if not forwards:
+        return ""
+    lines = [
+        f"## {tokens:,} tokens (plain forward: {statistics.median(forwards):.2f} s)",
+        "",
+        "| method | capture | pixels to scores | processor time | capture alone | seconds | memory | runs | |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for method in order:
+        rows = [row for row in own if row["method"] == method]
+        good = [row for row in rows if "total" in row]
+        needs = KINDS[kind_of(method)]
+        if not good:
+            why = rows[0]["refused"].replace("|", "\\|") if rows else "not measured"
+            lines.append(f"| `{method}` | {needs} | | | | | | | {why} |")
             continue
-        lines += [
-            f"## {tokens:,} tokens (plain forward: {statistics.median(forwards):.2f} s)",
-            "",
-            "| method | pixels to scores | processor time | of that: capture | seconds | memory | |",
-            "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
-        ]
-        for (method, n), many in results.items():
-            if n != tokens:
-                continue
-            good = [one for one in many if "total" in one]
-            if not good:
-                lines.append(f"| `{method}` | | | | | | {many[0]['refused']} |")
-                continue
-            ratio = statistics.median(one["total"] / one["forward"] for one in good)
-            work = statistics.median(one["work_ratio"] for one in good)
-            caught = statistics.median(one["capture"] / one["forward"] for one in good)
-            seconds = statistics.median(one["total"] for one in good)
-            memory = statistics.median(one["megabytes"] for one in good)
-            lines.append(
-                f"| `{method}` | {ratio:.2f} x | {work:.2f} x | {caught:.2f} x | {seconds:.2f} "
-                f"| {memory:,.0f} MB | {good[0]['how']} |"
+        ratio, work, caught, seconds, memory = (
+            statistics.median(values)
+            for values in zip(
+                *(
+                    (
+                        row["total"] / row["forward"],
+                        row["work_ratio"],
+                        row["capture"] / row["forward"],
+                        row["total"],
+                        row["megabytes"],
+                    )
+                    for row in good
+                ),
+                strict=True,
             )
-        lines.append("")
-    return "\n".join(lines)
+        )
+        lines.append(
+            f"| `{method}` | {needs} | {ratio:.2f} x | {work:.2f} x | {caught:.2f} x | {seconds:.2f} "
+            f"| {memory:,.0f} MB | {len(good)} | {good[0]['how']} |"
+        )
+    return "\n".join([*lines, "", ""])
+
+
+def write(results: list[dict[str, Any]], output: Path, order: list[str]) -> None:
+    """Write the table of all sizes."""
+    head = (
+        f"# Methods: time and memory\n\nViT-S/14, random weights, {os.cpu_count()} cores. Medians over fresh "
+        "processes; methods that need the same capture share one, and each is counted with the whole "
+        "capture. Ratios are to a plain forward pass of the same process, in seconds and in processor time "
+        "(fairer on a busy machine). A capture with gradients holds a forward and a backward pass. Memory "
+        "is the highest above the loaded model that has run once. What takes more than "
+        f"{SLOW:.0f} s is measured once. Made by `python benchmarks/methods.py`.\n\n"
+    )
+    output.write_text(head + "".join(table(results, tokens, order) for tokens in SIDES).rstrip() + "\n")
 
 
 def main() -> None:
@@ -149,36 +208,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="257,1370,5330", help="token counts")
     parser.add_argument("--methods", default="", help="names; all if empty")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--limit", type=float, default=600, help="seconds a process may take")
+    parser.add_argument("--repeats", type=int, default=None, help=f"default by size: {REPEATS}")
+    parser.add_argument("--limit", type=float, default=420, help="seconds a process may take")
+    parser.add_argument("--apart", action="store_true", help="a process for each method")
+    parser.add_argument("--new", action="store_true", help="forget earlier results")
     parser.add_argument("--output", type=Path, default=HERE / "methods.md")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--tokens", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.one:
-        print(json.dumps(measure(chosen.one, chosen.tokens)))
-        return
     from attnlib import METHODS
 
     methods = chosen.methods.split(",") if chosen.methods else list(METHODS)
     sizes = [int(size) for size in chosen.sizes.split(",")]
-    results: dict[tuple[str, int], list[dict]] = {}
-    for repeat in range(chosen.repeats):
-        for tokens in sizes:
-            for method in methods:
-                if any("refused" in one for one in results.get((method, tokens), [])):
-                    continue
-                found = run(method, tokens, chosen.limit)
-                results.setdefault((method, tokens), []).append(found)
-                print(repeat, tokens, method, found, flush=True)
-        head = (
-            f"# Methods: time and memory\n\nViT-S/14, random weights, {os.cpu_count()} cores; median of "
-            f"{repeat + 1} fresh processes per cell, interleaved. Ratios are to a plain forward pass of the "
-            "same process, in seconds and in processor time (fairer on a busy machine); memory is the "
-            "highest above the loaded model that has run once. Made by "
-            "`python benchmarks/methods.py`.\n\n"
-        )
-        chosen.output.write_text(head + table(results, sizes))
+    if chosen.worker:
+        measure(methods, sizes[0])
+        return
+    kept = chosen.output.with_suffix(".json")
+    results = json.loads(kept.read_text()) if kept.exists() and not chosen.new else []
+    results = [row for row in results if row["method"] not in methods or row["tokens"] not in sizes]
+    rounds = {size: chosen.repeats or REPEATS[size] for size in sizes}
+    for repeat in range(max(rounds.values())):
+        for tokens in [size for size in sizes if repeat < rounds[size]]:
+            done = [row for row in results if row["tokens"] == tokens]
+            slow = {row["method"] for row in done if row.get("total", SLOW + 1) > SLOW}
+            left = [name for name in methods if name not in slow]
+            groups: dict[Any, list[str]] = {}
+            for name in left:
+                groups.setdefault((kind_of(name), name if chosen.apart else ""), []).append(name)
+            for names in groups.values():
+                turned = names[repeat % len(names) :] + names[: repeat % len(names)]
+                for row in run(turned, tokens, chosen.limit):
+                    results.append({"tokens": tokens, **row})
+                    print(repeat, tokens, row, flush=True)
+                kept.write_text(json.dumps(results, indent=0) + "\n")
+                write(results, chosen.output, list(METHODS))
 
 
 if __name__ == "__main__":
