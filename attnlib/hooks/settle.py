@@ -126,19 +126,22 @@ def _by_words(parts: Iterable[str]) -> str | None:
 
 
 def _by_modality(call: Call) -> str:
-    """Name a stream by what goes in: pixels or token ids."""
-    for sequence in (call.query_sequence, call.key_sequence):
-        for one in [] if sequence is None else sequence.ancestors:
-            if one.modality == "mixed":
-                return "tokens"
-            if one.modality == "pixels" or one.grid is not None:
-                return "vision"
-            if one.modality == "ids":
-                return "text"
+    """Name a stream by what goes in: pixels, token ids, or an argument whose name says it."""
+    sequences = [one for one in (call.query_sequence, call.key_sequence) if one is not None]
+    known = [one for sequence in sequences for one in sequence.ancestors]
+    for one in known:
+        if one.modality == "mixed":
+            return "tokens"
+        if one.modality in ("pixels", "ids"):
+            return "vision" if one.modality == "pixels" else "text"
+    named = _by_words(one.root.lower() for one in known if one.root)
+    if named or any(one.modality == "states" for one in known):
+        return named or "tokens"
     given = [one for one in (*call.root.args, *call.root.kwargs.values()) if isinstance(one, Tensor)]
-    if given and all(one.dim() >= 4 and one.is_floating_point() for one in given):
-        return "vision"
-    return "text" if given and not given[0].is_floating_point() else "tokens"
+    if given and not any(one.is_floating_point() for one in given):
+        return "text"
+    pictures = given and all(one.dim() >= 4 and one.is_floating_point() for one in given)
+    return "vision" if pictures or any(one.grid is not None for one in known) else "tokens"
 
 
 def _roots(sequence: TokenSequence | None) -> list[str]:
@@ -163,6 +166,8 @@ def _kind(call: Call, pooled: set[int]) -> str:
     """Tell self, cross and pooling attention apart by where queries and keys come from."""
     query, key = call.query_sequence, call.key_sequence
     _, _, num_queries, num_keys = call.shape
+    if call.unplaced is not None and num_queries > 1 and _reads_one_thing(call):
+        return "self"  # blocks of one sequence, each of which may see its neighbours too
     if query is not None and key is not None:
         if query is key and _one_reads_all(call):
             return "pool"
@@ -197,6 +202,21 @@ def _one_reads_all(call: Call) -> bool:
     ):
         return False
     return not bool((call.key_rows < 0).any())
+
+
+def _reads_one_thing(call: Call) -> bool:
+    """Tell whether the module that made a call was given the states of one sequence only."""
+    named = [("", one) for one in call.frame.args] + [*call.frame.kwargs.items()]
+    beside = ("mask", "bias", "position", "embed")
+    states = [
+        one
+        for name, one in named
+        if isinstance(one, Tensor)
+        and one.dim() == 3
+        and one.is_floating_point()
+        and not any(word in name for word in beside)
+    ]
+    return len(states) == 1
 
 
 def _named_cross(call: Call) -> bool:

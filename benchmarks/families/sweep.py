@@ -1,6 +1,6 @@
 """Capture every family of the installed transformers, built small with random weights; write the table.
 
-Run ``python benchmarks/families/sweep.py`` (about half an hour on two cores); ``--only NAME ...`` for some.
+Run ``python benchmarks/families/sweep.py`` (half an hour to an hour on two cores); ``--only NAME ...`` for some.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT = int(os.environ.get("FAMILY_SECONDS", "100"))
+WAYS = int(os.environ.get("FAMILY_PLANS", "9"))  # of making a config small, tried one after the other
 
 
 def try_family(name: str) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def try_family(name: str) -> dict[str, Any]:
 
     problems: dict[str, None] = {}
     tried: set[str] = set()
-    for level, plan in enumerate(PLANS[: int(os.environ.get("FAMILY_PLANS", len(PLANS)))]):
+    for level, plan in enumerate(PLANS[:WAYS]):
         try:
             config = adjust(name, shrunken(CONFIG_MAPPING[name](**made_with(name)), plan))
             if repr(config) in tried:
@@ -229,18 +230,19 @@ def families(mapping: Any) -> list[str]:
 def table(results: list[dict[str, Any]]) -> str:
     """Return the results as a table in Markdown."""
     rows = [
-        "| family | result | calls | seen as | largest difference to the library's own |",
-        "| --- | --- | --- | --- | --- |",
+        "| family | result | calls | seen as | gaps | largest difference to the library's own |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for one in sorted(results, key=lambda entry: entry["family"]):
         if one["result"] == "captured":
             compared = one["eager_layers"] - one["unmatched"]
             gap = f"{one['worst']:.1e} ({compared} calls)" if compared else "its own output only"
             streams = f"{one['layers']} ({one['streams']})"
-            rows.append(f"| {one['family']} | {judge(one)} | {streams} | {one['source']} | {gap} |")
+            gaps = len(one["gaps"]) or ""
+            rows.append(f"| {one['family']} | {judge(one)} | {streams} | {one['source']} | {gaps} | {gap} |")
         else:
             text = " ".join(one.get("text", "").split()).replace("|", "/")[:140]
-            rows.append(f"| {one['family']} | {judge(one)} |  |  | {text} |")
+            rows.append(f"| {one['family']} | {judge(one)} |  |  |  | {text} |")
     return "\n".join(rows)
 
 
