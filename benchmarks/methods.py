@@ -156,7 +156,7 @@ def table(results: list[dict[str, Any]], tokens: int, order: list[str]) -> str:
     lines = [
         f"## {tokens:,} tokens (plain forward: {statistics.median(forwards):.2f} s)",
         "",
-        "| method | capture | pixels to scores | processor time | capture alone | seconds | memory | runs | |",
+        "| method | capture | pixels to scores | processor | capture alone | seconds | memory | runs | |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for method in order:
