@@ -258,7 +258,7 @@ def _plan(
     if len(plan) < len(pairs):
         notes.append(f"{len(pairs) - len(plan)} of {len(pairs)} page pairs are not held in this file")
     if len(pairs) > 1:
-        notes.append(f"the text is shown in pages of at most {queries[0][1] - queries[0][0] + 1} tokens")
+        notes.append(f"the text is shown in pages of at most {max(b - a for a, b in queries)} tokens")
     return dtype, plan, notes
 
 

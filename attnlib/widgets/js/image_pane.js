@@ -39,6 +39,7 @@ class ImagePane {
     this.photo = photo;
     const [pw, ph] = photo ? [photo.width, photo.height] : [source.grid[1], source.grid[0]];
     const factor = 560 / Math.max(pw, ph);
+    this.canvas.style.setProperty("--av-aspect", String(pw / ph));
     this.canvas.width = Math.max(40, Math.round(pw * factor));
     this.canvas.height = Math.max(40, Math.round(ph * factor));
   }

@@ -4,7 +4,7 @@
 function showLegend(element, look, difference, lines) {
   const rows = [];
   if (lines) {
-    element.replaceChildren(...["a line is thicker and stronger the more a token (left) looks at another (right)",
+    element.replaceChildren(...["a line is thicker and stronger the more a token (left) looks at another (right); the strongest is drawn full",
       "with a token chosen, the five strongest carry their share; weights below 0.2 % are not drawn",
     ].map((textContent) => make("li", { textContent })));
     return;

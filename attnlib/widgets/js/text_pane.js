@@ -162,15 +162,17 @@ class TextPane {
     const { map, selection } = this;
     const { rows, columns, values } = map;
     pen.strokeStyle = getComputedStyle(this.element).getPropertyValue("--av-accent") || "#0b57d0";
+    let most = 1; // the strongest line shown is drawn full: in long texts every weight is small
     const link = (r, c, value) => {
-      pen.globalAlpha = Math.min(1, 0.05 + value * 1.4);
-      pen.lineWidth = 0.5 + 3.5 * value;
+      pen.globalAlpha = Math.min(1, 0.05 + 0.95 * (value / most));
+      pen.lineWidth = 0.5 + 3.5 * (value / most);
       pen.beginPath();
       pen.moveTo(166, y(r));
       pen.lineTo(394, y(c));
       pen.stroke();
     };
     if (selection.query !== null) {
+      most = this.line.raw.reduce((a, b) => Math.max(a, b), 1e-6);
       this.line.raw.forEach((value, i) => {
         if (value < 0.002) return;
         if (selection.direction === "to") link(i, selection.query, value);
@@ -179,6 +181,7 @@ class TextPane {
       return;
     }
     const least = strongest(values, 800);
+    most = values.reduce((a, b) => Math.max(a, b), 1e-6);
     for (let i = 0; i < rows * columns; i++) {
       if (values[i] >= least) link(Math.floor(i / columns), i % columns, values[i]);
     }
