@@ -121,7 +121,7 @@ def _gaps(session: Session, layers: Sequence[LayerAttention], missed: Sequence[s
             )
             yield Gap(layer.name, type(visited[layer.name]).__name__, what, layer.stream, float(layer.index))
     for where, what in session.mixing.seen.items():
-        if not any(where == one or where.startswith(one + ".") for one in (*seen, *missed)):
+        if not any(_within(where, one) for one in (*seen, *missed)) and not _helps(where, seen):
             words = [one for one in what if one in (PRODUCT, SCAN, SLIDING)]
             if words:
                 found[where] = _reason_of(words)
@@ -133,6 +133,22 @@ def _gaps(session: Session, layers: Sequence[LayerAttention], missed: Sequence[s
             continue
         done.add(place[0])
         yield Gap(place[0], type(visited[place[0]]).__name__, reason, *place[1:])
+
+
+def _within(path: str, other: str) -> bool:
+    return path == other or path.startswith(other + ".")
+
+
+def _helps(path: str, seen: set[str]) -> bool:
+    """Tell whether a module is part of an attention module in which a call was seen."""
+    parts = path.split(".")
+    for end in range(1, len(parts)):
+        above = ".".join(parts[:end])
+        if any(word in parts[end - 1].lower() for word in _ATTENTION) and any(
+            _within(one, above) for one in seen
+        ):
+            return True
+    return False
 
 
 def _reason(name: str, session: Session) -> str:
