@@ -67,8 +67,8 @@ def check_nothing_missed(session: Session, layers: Sequence[LayerAttention]) -> 
         )
     if session.channelwise and not any(one.kind == "self" for one in layers):
         raise CaptureError(
-            f"{_why(visited, missed, session.channelwise)}; the {len(layers)} calls over tokens that are left "
-            "only read the result, and a map of them would be wrong"
+            f"{_why(visited, missed, session.channelwise)}; the {len(layers)} calls over tokens that are "
+            "left only read the result, and a map of them would be wrong"
         )
     gaps = [*_gaps(session, layers, missed)]
     notes = [
