@@ -202,7 +202,8 @@ def read_product(
 def _one_token_a_row(keys: Origin) -> bool:
     """Tell whether all keys of a row are the same token, and other rows have other tokens."""
     ids = keys.ids
-    return ids.shape[-2] == 1 and ids.numel() > keys.sequence.batch and not bool((ids < 0).any())
+    several = ids.numel() > max(keys.sequence.batch, ids.shape[0])  # rows, not only items
+    return ids.shape[-2] == 1 and several and not bool((ids < 0).any())
 
 
 def _arranged(origin: Origin | None, tensor: Tensor, arrange: Arrange) -> Origin | None:
