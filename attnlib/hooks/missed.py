@@ -18,10 +18,6 @@ __all__ = ["check_nothing_missed"]
 
 _ATTENTION = ("attn", "attention")
 _NOT_ATTENTION = ("norm", "mlp", "ffn", "feed", "drop", "gate", "mask", "pos")
-_NO_SOFTMAX = (
-    "ran neither scaled_dot_product_attention nor a softmax whose result is multiplied with values, as "
-    "linear attention or a kernel of its own: it has no weights over tokens"
-)
 
 
 @dataclass(frozen=True)
@@ -36,9 +32,10 @@ def check_nothing_missed(session: Session, layers: Sequence[LayerAttention]) -> 
     """Refuse if attention was expected and not seen; name what mixes tokens without attention weights.
 
     A module that looks like attention and was never seen computing it is an error if other modules of its
-    class were seen, or if it ran a softmax over a product of token states. Other modules that pass
-    information between tokens (state space layers, linear attention, sampled attention, convolutions
-    along a text) are named: each is a gap for methods that go through all layers.
+    class were seen, if it ran a softmax over a product of token states, or if nothing tells how it mixes
+    tokens (a kernel of its own). Other modules that pass information between tokens (state space layers,
+    linear attention, sampled attention, convolutions along a text) are named: each is a gap for methods
+    that go through all layers.
 
     Raises
     ------
@@ -92,11 +89,11 @@ def _expected(name: str, session: Session) -> bool:
     kinds = {type(visited[one]) for one in around if one in visited}
     if type(visited[name]) in kinds:
         return True
-    inside = [one for one in session.mixing.seen if one == name or one.startswith(name + ".")]
+    inside = [one for one in session.mixing.seen if _within(one, name)]
+    if not any(word != STATES for one in inside for word in session.mixing.seen[one]):
+        return True
     multiplied = any(PRODUCT in session.mixing.seen[one] for one in inside)
-    softmaxed = any(
-        where == name or where.startswith(name + ".") for where in session.probabilities.open.values()
-    )
+    softmaxed = any(_within(where, name) for where in session.probabilities.open.values())
     return multiplied and softmaxed
 
 
@@ -153,11 +150,11 @@ def _helps(path: str, seen: set[str]) -> bool:
 
 def _reason(name: str, session: Session) -> str:
     """Say by what a module that looks like attention mixes tokens."""
-    inside = [one for one in session.mixing.seen if one == name or one.startswith(name + ".")]
+    inside = [one for one in session.mixing.seen if _within(one, name)]
     words = dict.fromkeys(word for one in inside for word in session.mixing.seen[one] if word != STATES)
     if SAMPLING in words:
         return f"{SAMPLING}: its weights are over these points, not over tokens"
-    return _reason_of([*words]) if words else _NO_SOFTMAX
+    return _reason_of([*words])
 
 
 def _reason_of(words: Sequence[str]) -> str:

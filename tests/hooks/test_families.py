@@ -257,6 +257,20 @@ def test_a_missed_call_of_a_class_that_was_seen_is_an_error():
         capture(model, torch.randn(2, 5, 12))
 
 
+class Hidden(Softmaxed):
+    """Attention by a kernel of its own, in a class of its own."""
+
+
+def test_a_kernel_of_its_own_is_an_error_also_in_a_class_that_was_not_seen():
+    from attnlib import capture
+    from attnlib.errors import CaptureError
+
+    torch.manual_seed(0)
+    model = Stack(Softmaxed(own=False), Hidden(own=True)).eval()
+    with pytest.raises(CaptureError, match=r"layers\.1\.attention, a Hidden"):
+        capture(model, torch.randn(2, 5, 12))
+
+
 def test_linear_attention_between_softmax_layers_is_a_gap_under_any_class_name():
     from attnlib import capture, explain
     from attnlib.errors import NeedsError
