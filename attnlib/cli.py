@@ -283,7 +283,7 @@ def _models(_: argparse.Namespace) -> int:
     for name, card in MODELS.items():
         print(name)
         extra = f'needs: pip install "attnlib[{card.extra}]"' if card.extra else ""
-        for line in (card.summary, f"from {card.source}; licence: {card.licence}", extra):
+        for line in (card.summary, f"source: {card.source}; licence: {card.licence}", extra):
             if line:
                 print(textwrap.fill(line, 96, initial_indent="  ", subsequent_indent="  "))
     print("any other: a hub id, a local folder, timm:NAME or torchvision:NAME")
