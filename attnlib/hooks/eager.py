@@ -149,6 +149,9 @@ def read_product(
         inside = torch.where(weights == 0, -1, row_origin.ids.expand(weights.shape).to(weights.device))
         row_origin = Origin(inside.cpu(), row_origin.sequence)
         query_rows = row_origin.rows(weights.shape)
+    if row_origin is not None and query_rows is None and row_origin.columns is not None:
+        row_origin = row_origin.columns  # transposed scores: the columns have become the rows
+        query_rows = row_origin.rows(weights.shape)
     if row_origin is not None and query_rows is None:
         if weights.shape[-2] > 1:
             return None  # the softmax ran over tokens, but its rows are channels: factorised attention
@@ -209,4 +212,5 @@ def _one_token_a_row(keys: Origin) -> bool:
 def _arranged(origin: Origin | None, tensor: Tensor, arrange: Arrange) -> Origin | None:
     if origin is None or origin.ids.dim() != tensor.dim():
         return None
-    return Origin(arrange(origin.ids), origin.sequence)
+    columns = None if origin.columns is None else _arranged(origin.columns, tensor, arrange)
+    return Origin(arrange(origin.ids), origin.sequence, columns)

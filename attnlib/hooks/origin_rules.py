@@ -36,9 +36,12 @@ def follow(
             short = _reshaped(origin.ids, first, out) if name in _RESHAPES else None
             if short is not None:
                 origins.put(out, short, origin.sequence)
-                return
-            moved = move(func, args, kwargs, first, origin.ids)
-            _put(origins, out, moved, origin.sequence)
+            else:
+                _put(origins, out, move(func, args, kwargs, first, origin.ids), origin.sequence)
+            moved = origins.get(out)
+            if origin.columns is not None and moved is not None:
+                columns = move(func, args, kwargs, first, origin.columns.ids)
+                moved.columns = Origin(compact(columns), origin.columns.sequence)
         return
     rule = _RULES.get(name)
     if rule is not None:
@@ -169,9 +172,9 @@ def _nearer(a: Origin, b: Origin) -> Origin | None:
     if a.sequence is b.sequence:
         return None  # different tokens of one sequence are mixed, as in the mean of two heads
     if b.sequence in a.sequence.ancestors and a.ids.shape == b.ids.shape:
-        return a
+        return b if _handed_out(a, b) else a
     if a.sequence in b.sequence.ancestors and a.ids.shape == b.ids.shape:
-        return b
+        return a if _handed_out(b, a) else b
     return (
         a
         if a.sequence.root == b.sequence.root
@@ -179,6 +182,11 @@ def _nearer(a: Origin, b: Origin) -> Origin | None:
         and a.sequence.size == b.sequence.size
         else None
     )
+
+
+def _handed_out(made: Origin, old: Origin) -> bool:
+    """Tell whether few pooled tokens are handed out to many places: these stay the tokens that stand there."""
+    return made.sequence.size < old.sequence.size and len(made.ids.unique()) < len(old.ids.unique())
 
 
 def _linear(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
@@ -194,8 +202,9 @@ def _linear(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], ou
         return
     if origin.ids.shape[-1] > 1:
         merge(origins, origin, out)
-    else:
-        origins.same(out, origin)
+        return
+    thinned = origins.thinned(origin)
+    origins.same(out, origin if thinned is None else thinned)
 
 
 def _matmul(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
@@ -213,6 +222,9 @@ def _matmul(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], ou
         ids = ids.unsqueeze(0)
     if ids.shape[-2] == out.shape[-2]:
         origins.put(out, ids.expand(*out.shape[:-1], 1), origin.sequence)
+        right = origins.get(args[1] if len(args) > 1 else kwargs.get("other", kwargs.get("mat2")))
+        if right is not None and right.ids.dim() == out.dim() and right.ids.shape[-2:] == (1, out.shape[-1]):
+            origins.put_columns(out, right)
 
 
 def _addmm(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:

@@ -64,10 +64,15 @@ class TokenSequence:
 
 @dataclass(eq=False)
 class Origin:
-    """Token numbers at the places of a tensor, in broadcast form."""
+    """Token numbers at the places of a tensor, in broadcast form.
+
+    ``columns`` holds those of the other operand, where a tensor is a product of two tensors of tokens:
+    transposed scores are scores of its tokens.
+    """
 
     ids: Tensor
     sequence: TokenSequence
+    columns: Origin | None = None
 
     def rows(self, shape: torch.Size | tuple[int, ...]) -> Tensor | None:
         """Return the token of each row, [*shape[:-1]], or None if a row mixes tokens."""
@@ -114,6 +119,10 @@ class Origins:
     def put(self, tensor: Tensor, ids: Tensor, sequence: TokenSequence) -> None:
         """Remember the origin of a tensor."""
         self._known[tensor] = Origin(shrink(ids), sequence)
+
+    def put_columns(self, scores: Tensor, columns: Origin) -> None:
+        """Remember which tokens the columns of scores belong to."""
+        self._known[scores].columns = columns
 
     def same(self, tensor: Tensor, origin: Origin) -> None:
         """Give a tensor the origin of another one."""
@@ -189,6 +198,38 @@ class Origins:
             self._coarser[name].coarse = True
         numbers = torch.searchsorted(kept, flat) if in_order else torch.arange(len(flat))
         return numbers.view(ids.shape).to(torch.int32), self._coarser[name]
+
+    def thinned(self, origin: Origin) -> Origin | None:
+        """Return the origin of every n-th row and column of a grid as tokens of a grid of their own.
+
+        None if the tokens are all there, or others than these.
+        """
+        old, ids = origin.sequence, origin.ids
+        count = ids.numel()
+        if (
+            old.grid is None
+            or min(old.grid) < 2
+            or count % old.batch
+            or not 3 < count // old.batch < old.size
+        ):
+            return None
+        if ids.numel() == 0 or bool((ids < 0).any()):
+            return None
+        kept = ids.reshape(-1).to(torch.int64)
+        if len(kept.unique()) != count:
+            return None
+        here = kept.sort().values.view(old.batch, -1)[0]
+        rows, columns = (here // old.grid[1]).unique(), (here % old.grid[1]).unique()
+        if min(len(rows), len(columns)) < 2 or len(rows) * len(columns) != len(here):
+            return None
+        for places, size in ((rows, old.grid[0]), (columns, old.grid[1])):
+            steps = places.diff().unique()
+            if len(steps) != 1 or len(places) != -(-(size - int(places[0])) // int(steps)):
+                return None
+            if int(places[0]) >= int(steps):
+                return None
+        found = self.coarser(old, ids)
+        return None if found is None or found[1] is old else Origin(*found)
 
     def seed(self, name: str, tensor: Tensor, *, batch_first: bool = True) -> None:
         """Give numbers to the tokens, or pixels, of an input of the model."""
