@@ -9,7 +9,9 @@ from torch import Tensor
 
 from attnlib.hooks.origins import PADDING, TokenSequence
 
-__all__ = ["Placement", "find_placement"]
+__all__ = ["REPEATED", "Placement", "find_placement"]
+
+REPEATED = "several rows of a window belong to one token"
 
 
 @dataclass(eq=False)
@@ -80,7 +82,7 @@ def find_placement(
     order = order.view(windows, heads)[torch.sort(first).indices].reshape(-1)
     q, k = q[order.view(windows, heads)[:, 0]], k[order.view(windows, heads)[:, 0]]
     if q.shape[1] > 1 and bool(_repeats(q).any()):
-        return "several rows of a window belong to one token"
+        return REPEATED
     items = (k.amax(dim=1) // key_sequence.size).clamp(min=0)
     if bool(((k // key_sequence.size != items[:, None]) & (k >= 0)).any()):
         return "some of its windows hold tokens of several items"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from attnlib.errors import CaptureError
 from attnlib.hooks.beside import BESIDE, beside_each_other
 from attnlib.hooks.calls import Call
+from attnlib.hooks.chosen import count_chosen_queries
 from attnlib.hooks.origins import TokenSequence
 from attnlib.hooks.placement import Placement
 from attnlib.hooks.trail import CROSS_INPUTS
@@ -48,8 +49,10 @@ class Settler:
             stream = self._stream(call, len(has_decoder) == 2)
             index = self._counts.get(stream, 0)
             self._counts[stream] = index + 1
-            source = _placed(call)
             kind = _kind(call, pooled)
+            if stream == "decoder":
+                count_chosen_queries(call)
+            source = _placed(call)
             layers.append(
                 (
                     call,
