@@ -19,7 +19,7 @@ def count_chosen_queries(call: Call) -> None:
     from one token: their attention is between queries, not between these places.
     """
     query, key, placement = call.query_sequence, call.key_sequence, call.placement
-    if query is None or call.source.shape[2] < 2 or query.grid is not None:
+    if query is None or call.source.shape[2] < 2:
         return
     batch, _, count, num_keys = call.source.shape
     if placement is not None:

@@ -264,7 +264,7 @@ class Origins:
             size = 1
             for one in shape[1:-1]:
                 size *= one
-            grid = (shape[1], shape[2]) if len(shape) == 4 else None
+            grid = (shape[1], shape[2]) if len(shape) == 4 and shape[1] > 1 else None
             fresh = TokenSequence(root, shape[0], size, grid)
             self.put(tensor, fresh.ids(*shape[:-1], 1), fresh)
         else:

@@ -61,6 +61,8 @@ _BESIDE = (
     "label",
     "cache",
     "grid_thw",
+    "input_points",
+    "input_boxes",
 )  # inputs that are no tokens
 _MULTI_HEAD = functional.multi_head_attention_forward
 _multi_head_twin = _unguarded(_MULTI_HEAD)

@@ -40,7 +40,7 @@ class Settler:
     def settle(self, calls: Sequence[Call], *, step: int | None = None) -> list[tuple[Call, LayerAttention]]:
         """Turn the calls of one forward pass into layers, in call order."""
         merged = [_joined(group) if len(group) > 1 else group[0] for group in _grouped(calls)]
-        has_decoder = {"decoder" in call.name.lower().split(".") for call in merged}
+        has_decoder = {_in_decoder(call) for call in merged}
         pooled = _pool_sequences(merged)
         if step:
             self._counts = {}
@@ -80,7 +80,7 @@ class Settler:
         """Say which layers these calls make so far: the calls of each, its stream, index and kind."""
         groups = _grouped(calls)
         firsts = [group[0] for group in groups]
-        mixed = len({"decoder" in call.name.lower().split(".") for call in firsts}) == 2
+        mixed = len({_in_decoder(call) for call in firsts}) == 2
         pooled = _pool_sequences(firsts)
         counts = {} if step else dict(self._counts)
         named = []
@@ -118,6 +118,10 @@ class Settler:
             if not path:
                 return None
             path = path.rpartition(".")[0]
+
+
+def _in_decoder(call: Call) -> bool:
+    return not {"decoder", "mask_decoder"}.isdisjoint(call.name.lower().split("."))
 
 
 def _by_words(parts: Iterable[str]) -> str | None:
