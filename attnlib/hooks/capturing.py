@@ -16,6 +16,7 @@ from attnlib.hooks.budget import Budget
 from attnlib.hooks.builder import RecordBuilder
 from attnlib.hooks.limits import KINDS, Limits
 from attnlib.hooks.missed import check_nothing_missed
+from attnlib.hooks.raw_windows import raw_notes, raw_windows
 from attnlib.hooks.session import Session
 from attnlib.record import AttentionRecord, Provenance
 
@@ -87,8 +88,9 @@ def capturing(
         finally:
             session.stop()
     missed = check_nothing_missed(session, record.layers)
-    record.gaps = missed.gaps
-    builder.finish(missed.notes)
+    raw = tuple(raw_windows(module, record.layers))
+    record.gaps = (*missed.gaps, *raw)
+    builder.finish((*missed.notes, *raw_notes(raw)))
 
 
 @contextmanager

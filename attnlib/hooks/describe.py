@@ -37,7 +37,7 @@ class Describer:
         self._known: dict[int, TokenLayout | None] = {}
         self.problems: dict[str, str] = {}
         self.unread: set[str] = set()
-        self._pooled: set[int] = set()
+        self._read: dict[int, list[int]] = {}
 
     def describe(self, settled: Settled, record: AttentionRecord) -> None:
         """Put layouts, and which tokens are real, into the layers and the record."""
@@ -45,7 +45,7 @@ class Describer:
         for _, layer in settled:
             if layer.kind == "self" and layer.stream not in self._causal:
                 self._causal[layer.stream] = self._is_causal(layer)
-        self._pooled = {id(call.key_sequence) for call, layer in settled if layer.kind == "pool"}
+        self._read = _read_by_others(settled)
         owners: dict[int, str] = {}
         for call, layer in settled:
             if call.query_sequence is not None and layer.kind == "self":
@@ -108,8 +108,9 @@ class Describer:
     def _find(self, sequence: TokenSequence, stream: str) -> TokenLayout | None:
         facts = _facts(sequence)
         readout = read_tokens(self._output, self._origins, sequence)
-        if id(sequence) in self._pooled:
-            readout = list(range(sequence.size))
+        read = self._read.get(id(sequence))
+        if read is not None:
+            readout = read
         apart = readout if isinstance(readout, tuple) else None
         if isinstance(readout, tuple):
             readout = None
@@ -135,7 +136,7 @@ class Describer:
         if readout is None:
             self.unread.add(stream)
             return with_notes(layout, [ASSUMED])
-        return with_readout(layout, readout)
+        return with_readout(layout, readout, probed=read is not None)
 
     def _restore_order(self, settled: Settled) -> None:
         """Put layers whose tokens were shuffled, or partly dropped, back at the places of the whole image."""
@@ -191,10 +192,37 @@ def with_readout(layout: TokenLayout, tokens: Sequence[int], *, probed: bool = F
     return TokenLayout.from_dict({**layout.to_dict(), "readout": read})
 
 
+def _read_by_others(settled: Settled) -> dict[int, list[int]]:
+    """Return what pooling heads, and decoders by cross-attention, read of other sequences."""
+    found: dict[int, set[int]] = {}
+    for call, layer in settled:
+        sequence = call.key_sequence
+        if sequence is None or layer.kind not in ("pool", "cross") or call.query_sequence is sequence:
+            continue
+        every = layer.kind == "pool" or call.key_rows is None
+        rows = torch.arange(sequence.size) if every else call.key_rows.unique().to(torch.int64)
+        found.setdefault(id(sequence), set()).update((rows[rows >= 0] % sequence.size).tolist())
+    return {name: sorted(tokens) for name, tokens in found.items() if tokens}
+
+
+def _patch_size(sequence: TokenSequence, grid: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the pixels that one token covers; None if that many do not fit into the picture."""
+    known = [one for one in sequence.ancestors if one.patch_size is not None]
+    size = known[0].patch_size if known and known[0].grid == grid else None
+    pixels = next((one.grid for one in known if one.modality == "pixels" and one.patch_size == (1, 1)), None)
+    if pixels is None:
+        return size
+    if size is not None and all(n * side <= whole for n, side, whole in zip(grid, size, pixels, strict=True)):
+        return size
+    if any(whole % n for n, whole in zip(grid, pixels, strict=True)):
+        return None
+    return pixels[0] // grid[0], pixels[1] // grid[1]
+
+
 def _facts(sequence: TokenSequence) -> TokenFacts | str:
     """Follow a sequence back to the grid of patches it comes from."""
     if sequence.grid is not None:
-        return TokenFacts(sequence.size, sequence.grid, sequence.patch_size)
+        return TokenFacts(sequence.size, sequence.grid, _patch_size(sequence, sequence.grid))
     numbers = torch.arange(sequence.batch * sequence.size).view(sequence.batch, sequence.size)
     for one in sequence.ancestors:
         if one.grid is not None and one.patch_size != (1, 1):
@@ -207,7 +235,7 @@ def _facts(sequence: TokenSequence) -> TokenFacts | str:
                 )
             if len(items[0][items[0] >= 0].unique()) > 1:
                 return "several images stand in one sequence: give record.with_layout(TokenLayout(...))"
-            return TokenFacts(sequence.size, one.grid, one.patch_size, tuple(within[0].tolist()))
+            return TokenFacts(sequence.size, one.grid, _patch_size(one, one.grid), tuple(within[0].tolist()))
         if one.parents is None or one.coarse:
             break
         parents = one.parents.reshape(-1).to(torch.int64)

@@ -17,7 +17,7 @@ from attnlib.hooks.probabilities import Probabilities, Softmaxed
 from attnlib.hooks.trail import Frame
 from attnlib.record import GivenAttention
 
-__all__ = ["PRODUCTS", "Product", "read_product"]
+__all__ = ["PRODUCTS", "Product", "one_token_a_row", "read_product"]
 
 PRODUCTS = frozenset({"matmul", "__matmul__", "__rmatmul__", "bmm", "einsum"})
 Arrange = Callable[[Tensor], Tensor]
@@ -139,7 +139,7 @@ def read_product(
     key_origin = _arranged(origins.get(product.values), product.values, product.arrange_values)
     if key_origin is not None and key_origin.ids.shape[-1] > 1 and key_origin.ids.shape[-2] == 1:
         return None  # the softmax ran over channels: every weight mixes all tokens
-    if key_origin is not None and values.shape[-2] > 1 and _one_token_a_row(key_origin):
+    if key_origin is not None and values.shape[-2] > 1 and one_token_a_row(key_origin):
         return None  # the softmax ran over several states of one token, as of earlier layers
     if isinstance(product.values, torch.nn.Parameter):
         return None
@@ -179,12 +179,16 @@ def read_product(
     if not lead:
         call.source = GivenAttention(weights[None, None], value=values[None, None], kind_of_source="softmax")
         return call, lambda tensor: product.arrange_output(tensor)[None, None]
-    placed = find_placement(lead, query_rows, key_rows, call.query_sequence, call.key_sequence)
+    placed = find_placement(
+        lead, query_rows, key_rows, call.query_sequence, call.key_sequence, complete=call.complete
+    )
     if isinstance(placed, Placement):
         call.source = GivenAttention(
             placed.arrange(weights), value=placed.arrange(values), kind_of_source="softmax"
         )
         call.placement = placed
+        if placed.handed_out:
+            call.query_sequence, call.query_rows = call.key_sequence, call.key_rows
         return call, lambda tensor: placed.arrange(product.arrange_output(tensor))
     if len(lead) == 2:
         call.unplaced = placed
@@ -202,7 +206,7 @@ def read_product(
     return call, lambda tensor: flatten(product.arrange_output(tensor))
 
 
-def _one_token_a_row(keys: Origin) -> bool:
+def one_token_a_row(keys: Origin) -> bool:
     """Tell whether all keys of a row are the same token, and other rows have other tokens."""
     ids = keys.ids
     several = ids.numel() > max(keys.sequence.batch, ids.shape[0])  # rows, not only items

@@ -88,6 +88,8 @@ def read_fused(
             scale,
         )
         call.placement = placed
+        if placed.handed_out:
+            call.query_sequence, call.query_rows = call.key_sequence, call.key_rows
         return call, placed.arrange
     call.unplaced = placed
     if len(lead) == 2:

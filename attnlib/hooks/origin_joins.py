@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,7 +49,9 @@ def _reduced(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], o
         origins.put(result, fresh[0].expand(result.shape), fresh[1])
 
 
-def _convolution(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
+def _convolution(
+    origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any, *, stride_at: int = 3
+) -> None:
     source = args[0] if args else kwargs.get("input")
     if isinstance(out, tuple) and out:
         out = out[0]
@@ -79,9 +82,13 @@ def _convolution(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any
     steps = None
     if len(spatial) >= 2:
         steps = (_step(before[-2], spatial[-2]), _step(before[-1], spatial[-1]))
-        stride = args[3] if len(args) > 3 else kwargs.get("stride")
-        if isinstance(stride, tuple | list) and len(stride) >= 2:
+        stride = args[stride_at] if len(args) > stride_at else kwargs.get("stride")
+        if isinstance(stride, tuple | list) and len(stride) >= 2 and min(stride) > 0:
             steps = (int(stride[-2]), int(stride[-1]))
+    tiles = _tiles(origins, origin, source, spatial, steps) if old is origin.sequence else None
+    if tiles is not None:
+        origins.put(out, tiles[0].expand(out.shape[0], 1, *spatial), tiles[1])
+        return
     fresh = origins.resampled(old, spatial, steps)
     if fresh.size == 1 and fresh.members is None:  # pooled over everything
         fresh.members = torch.arange(old.size)
@@ -97,6 +104,31 @@ def _convolution(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any
     items = (known // old.size).view(-1, *[1] * (out.dim() - 1))
     ids = items * fresh.size + torch.arange(fresh.size, dtype=torch.int32).view(1, 1, *spatial)
     origins.put(out, ids, fresh)
+
+
+def _tiles(
+    origins: Origins,
+    origin: Origin,
+    source: Tensor,
+    spatial: tuple[int, ...],
+    steps: tuple[int, int] | None,
+) -> tuple[Tensor, TokenSequence] | None:
+    """Follow a convolution inside tiles that were cut out of the image before: each row is one tile."""
+    before = tuple(source.shape[2:])
+    if (
+        steps is None
+        or len(spatial) != 2
+        or source.shape[0] <= origin.sequence.batch
+        or math.prod(spatial) < 2
+    ):
+        return None
+    if any(n * step != size for n, step, size in zip(spatial, steps, before, strict=True)):
+        return None
+    ids = origin.ids.narrow(1, 0, 1).expand(source.shape[0], 1, *before)[:, :, :: steps[0], :: steps[1]]
+    if len(ids.unique()) != ids.numel():
+        return None
+    found = origins.coarser(origin.sequence, ids)
+    return None if found is None or found[1] is origin.sequence else found
 
 
 def _items_not_tokens(origin: Origin, source: Tensor, spatial: tuple[int, ...]) -> TokenSequence | None:
@@ -139,6 +171,13 @@ def _cat(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], out: 
         origins.put(out, compact(ids), found[0].sequence)
     elif out.dim() == 3 and axis % 3 == 1 and out.shape[0] == found[0].sequence.batch:
         _joined(origins, out, known, found)
+    elif out.dim() == 4 and axis % 4 == 2 and all(one.shape[1] == 1 for one in _shrunk(found)):
+        heads = [(one[:, 0], None if o is None else Origin(o.ids[:, 0], o.sequence)) for one, o in known]
+        first = out[:, 0]  # the tokens are the same for every head
+        _joined(origins, first, heads, [o for _, o in heads if o is not None])
+        new = origins.get(first)
+        if new is not None:
+            origins.put(out, new.ids.unsqueeze(1).expand(*out.shape[:3], 1), new.sequence)
     elif out.dim() == 3 and axis % 3 == 0 and out.shape[1] == found[0].sequence.batch:
         turned = [
             (one.transpose(0, 1), None if o is None else Origin(o.ids.transpose(0, 1), o.sequence))
@@ -151,6 +190,14 @@ def _cat(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], out: 
             origins.put(out, new.ids.transpose(0, 1), new.sequence)
     elif len(sequences) > 1 and out.dim() > 2 and axis % out.dim() == out.dim() - 1:
         origins.put(out, compact(numbers[0][..., :1].expand(out.shape)), found[0].sequence)
+
+
+def _shrunk(found: Sequence[Origin]) -> list[Tensor]:
+    """Return the numbers with the second axis as one, where it is constant."""
+    return [
+        one.ids[:, :1] if one.ids.dim() == 4 and bool((one.ids == one.ids[:, :1]).all()) else one.ids
+        for one in found
+    ]
 
 
 def _along_rows(axis: int, out: Tensor, numbers: Sequence[Tensor]) -> bool:
@@ -225,6 +272,7 @@ JOINING = {
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
     **dict.fromkeys(("masked_scatter", "masked_scatter_"), _masked_scatter),
     **dict.fromkeys(("amax", "max", "mean", "amin", "sum"), _reduced),
-    **dict.fromkeys(CONVOLUTIONS | POOLS, _convolution),
+    **dict.fromkeys(CONVOLUTIONS, _convolution),
+    **dict.fromkeys(POOLS, partial(_convolution, stride_at=2)),
     "stack": _stack,
 }

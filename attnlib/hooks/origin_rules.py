@@ -185,7 +185,7 @@ def _nearer(a: Origin, b: Origin) -> Origin | None:
 
 
 def _handed_out(made: Origin, old: Origin) -> bool:
-    """Tell whether few pooled tokens are handed out to many places: these stay the tokens that stand there."""
+    """Tell whether few pooled tokens are handed out to many places, which keep their own tokens."""
     return made.sequence.size < old.sequence.size and len(made.ids.unique()) < len(old.ids.unique())
 
 
@@ -215,7 +215,11 @@ def _matmul(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], ou
         return
     rows = origin.rows(left.shape)
     if rows is None:
-        merge(origins, origin, out)
+        columns = _columns(origins, origin, args, kwargs)
+        if columns is None:
+            merge(origins, origin, out)
+        elif columns[0].dim() == out.dim():
+            origins.put(out, columns[0].expand(*out.shape[:-2], 1, out.shape[-1]), columns[1])
         return
     ids = rows.unsqueeze(-1)
     while ids.dim() < out.dim():
@@ -225,6 +229,16 @@ def _matmul(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], ou
         right = origins.get(args[1] if len(args) > 1 else kwargs.get("other", kwargs.get("mat2")))
         if right is not None and right.ids.dim() == out.dim() and right.ids.shape[-2:] == (1, out.shape[-1]):
             origins.put_columns(out, right)
+
+
+def _columns(
+    origins: Origins, origin: Origin, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Tensor, TokenSequence] | None:
+    """Return the tokens of the columns of a product whose rows are channels, as in V^T times A^T."""
+    right = origins.get(args[1] if len(args) > 1 else kwargs.get("other", kwargs.get("mat2")))
+    if right is None or origin.ids.shape[-2] > 1 or right.ids.dim() < 2 or right.ids.shape[-1] < 2:
+        return None
+    return (right.ids, right.sequence) if right.ids.shape[-2] == 1 else None
 
 
 def _addmm(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:

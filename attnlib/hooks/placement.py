@@ -11,7 +11,10 @@ from attnlib.hooks.origins import PADDING, TokenSequence
 
 __all__ = ["REPEATED", "Placement", "find_placement"]
 
-REPEATED = "several rows of a window belong to one token"
+REPEATED = (
+    "several rows of a window belong to one token: each is a place around it, and places that overlap are "
+    "added up"
+)
 
 
 @dataclass(eq=False)
@@ -24,6 +27,7 @@ class Placement:
     windows, heads : how many there are.
     items : which batch item each window belongs to.
     query_places, key_places : token of each row and column in its item, -1 for padding.
+    handed_out : whether the same queries ask in every window; the rows then stand for its own tokens.
     """
 
     order: Tensor
@@ -32,6 +36,7 @@ class Placement:
     items: Tensor
     query_places: Tensor
     key_places: Tensor
+    handed_out: bool = False
 
     def arrange(self, tensor: Tensor, keep: int = 2) -> Tensor:
         """Bring a tensor of the call to [window, head, ...]; ``keep`` trailing axes stay."""
@@ -45,6 +50,8 @@ def find_placement(
     keys: Tensor | None,
     query_sequence: TokenSequence | None,
     key_sequence: TokenSequence | None,
+    *,
+    complete: bool = True,
 ) -> Placement | str | None:
     """Find out whether a call works inside windows, and where these stand.
 
@@ -54,6 +61,7 @@ def find_placement(
     queries, keys : token numbers of rows and columns, broadcastable to [*lead, query] and [*lead, key];
         None if they are not known.
     query_sequence, key_sequence : the sequences these numbers belong to.
+    complete : whether each row holds all its keys, so that no query needs several windows.
 
     Returns
     -------
@@ -86,6 +94,9 @@ def find_placement(
     items = (k.amax(dim=1) // key_sequence.size).clamp(min=0)
     if bool(((k // key_sequence.size != items[:, None]) & (k >= 0)).any()):
         return "some of its windows hold tokens of several items"
+    if complete and _ask_everywhere(q, k):
+        places = _within(k, items, key_sequence.size)
+        return Placement(order, windows, heads, items, places, places, handed_out=True)
     return Placement(
         order,
         windows,
@@ -94,6 +105,17 @@ def find_placement(
         _within(q, items, query_sequence.size),
         _within(k, items, key_sequence.size),
     )
+
+
+def _ask_everywhere(q: Tensor, k: Tensor) -> bool:
+    """Tell whether few queries are handed out to several windows, each of which has tokens of its own.
+
+    As many rows as tokens: row i is then the new state of token i of the window.
+    """
+    if q.shape != k.shape or bool((q < 0).any()):
+        return False
+    own = k[k >= 0]
+    return len(q.unique()) < q.numel() and len(own.unique()) == len(own)
 
 
 def _repeats(numbers: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from attnlib.errors import CaptureError
 from attnlib.hooks.beside import BESIDE, beside_each_other
 from attnlib.hooks.calls import Call
 from attnlib.hooks.chosen import count_chosen_queries
+from attnlib.hooks.inner import inner_apart
 from attnlib.hooks.origins import TokenSequence
 from attnlib.hooks.placement import Placement
 from attnlib.hooks.trail import CROSS_INPUTS
@@ -45,8 +46,8 @@ class Settler:
         if step:
             self._counts = {}
         layers = []
-        for call in merged:
-            stream = self._stream(call, len(has_decoder) == 2)
+        streams = inner_apart(merged, [self._stream(call, len(has_decoder) == 2) for call in merged])
+        for call, stream in zip(merged, streams, strict=True):
             index = self._counts.get(stream, 0)
             self._counts[stream] = index + 1
             kind = _kind(call, pooled)
@@ -84,8 +85,8 @@ class Settler:
         pooled = _pool_sequences(firsts)
         counts = {} if step else dict(self._counts)
         named = []
-        for group in groups:
-            stream = self._stream(group[0], mixed)
+        streams = inner_apart(firsts, [self._stream(call, mixed) for call in firsts])
+        for group, stream in zip(groups, streams, strict=True):
             index = counts.get(stream, 0)
             counts[stream] = index + 1
             named.append((group, stream, index, _kind(group[0], pooled)))
