@@ -46,10 +46,11 @@ def make_pages(
         try:
             run_report(path, folder / f"{name}.html", show_code=True, progress=progress)
             problems[name] = ""
-        except AttnlibError as error:
-            problems[name] = str(error)
+        except Exception as error:  # one notebook must not lose the others
+            known = isinstance(error, AttnlibError)
+            problems[name] = str(error) if known else f"{type(error).__name__}: {error}"
             if tell is not None:
-                tell(str(error))
+                tell(f"{name} was not made: {problems[name]}")
     style = (Path(__file__).with_name("template") / "style.css").read_text()
     rows = "".join(_row(name, chosen[name], problem) for name, problem in problems.items())
     head = "<tr><th>notebook</th><th>question</th><th>for whom, minutes</th></tr>"
@@ -64,7 +65,12 @@ def make_pages(
 
 
 def _row(name: str, path: Path, problem: str) -> str:
-    title, question, audience = _about(path)
+    try:
+        title, question, audience = _about(path)
+    except Exception:  # the notebook cannot be read: the problem says so
+        if not problem:
+            raise
+        title, question, audience = name, "", ""
     link = f'<a href="{escape(page_address(name + ".html"), quote=True)}">{escape(title)}</a>'
     first = escape(title) + " (not made)" if problem else link
     return f"<tr><td>{first}</td><td>{escape(question)}</td><td>{escape(audience)}</td></tr>"
@@ -89,6 +95,8 @@ def main() -> int:
     problems = make_pages(folder, progress=True, tell=_tell)
     failed = [name for name, problem in problems.items() if problem]
     sys.stdout.write(f"pages: {folder / 'index.html'} ({len(problems) - len(failed)} of {len(problems)})\n")
+    if failed:
+        _tell(f"not made: {', '.join(failed)}")
     return 1 if failed else 0
 
 

@@ -56,10 +56,12 @@ def run_notebook(
     Raises
     ------
     FailedNotebookError
-        If a cell fails, takes too long, or the kernel dies; holds the notebook as far as it ran.
+        If a cell fails, takes too long, or the kernel dies or does not start; holds the notebook as far as
+        it ran.
     """
     import nbformat
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     bar: Any = {"desc": "running", "bar_format": "{desc} {n_fmt}/{total_fmt} cells [{elapsed}] {bar:24}"}
@@ -91,6 +93,12 @@ def run_notebook(
         except DeadKernelError:
             message = "the kernel died while the notebook ran (out of memory?)"
             raise FailedNotebookError(message, _partial(output, notebook)) from None
+        except (RuntimeError, OSError, NoSuchKernel) as error:
+            message = (
+                f"the kernel of the notebook did not start or was lost: {type(error).__name__}: {error}. "
+                "Check that python -m ipykernel --version works, and that memory and processes are left"
+            )
+            raise FailedNotebookError(message, _partial(output, notebook)) from error
 
 
 def _partial(output: Path, notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

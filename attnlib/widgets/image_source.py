@@ -127,17 +127,28 @@ def image_layers(
     return found[part] if part is not None else next(iter(found.values()))
 
 
-def named_rows(layout: TokenLayout) -> list[Row]:
-    """Return the rows that are held for every layer and head: what the head reads, and the class token."""
+def named_rows(layout: TokenLayout, item: int = 0) -> list[Row]:
+    """Return the rows that are held for every layer and head: what the head reads, and the class token.
+
+    Parameters
+    ----------
+    layout : of the patches.
+    item : which item of the batch, where each is read at places of its own.
+    """
     patches = tuple(range(layout.num_tokens))[layout.patch_slice]
     rows: list[Row]
-    if layout.readout is None:
+    read = layout.readout
+    if read is None and layout.item_readouts is not None and item < len(layout.item_readouts):
+        read = layout.item_readouts[item]
+    if read is None:
         rows = [("mean of the patches (what the head reads is not known)", patches)]
-    elif layout.readout == "patches":
+    elif read == "patches":
         rows = [("mean of the patches (the head reads them)", patches)]
     else:
-        names = ", ".join(layout.label(i) for i in layout.readout_indices[:3])
-        rows = [(f"{names} (the head reads it)", tuple(layout.readout_indices))]
+        places = tuple(int(i) for i in read)
+        names = ", ".join(layout.label(i) for i in places[:3])
+        verb = "every token" if len(places) == layout.num_tokens else names
+        rows = [(f"{verb} (the head reads it)", places)]
     for index, name in enumerate(layout.prefix_tokens[:1]):
         if rows[0][1] != (index,):
             rows.append((f"{name} token", (index,)))
@@ -183,14 +194,14 @@ def put_image_source(
     cross = last.kind == "cross"
     form = QueryForm("u8", 1, 0) if cross else choose_form(len(layers), grid, budget_mb)
     words = word_rows(record, last, main, item, tokens)
-    wanted = list(rows) if rows is not None else words or named_rows(main)
+    wanted = list(rows) if rows is not None else words or named_rows(main, item)
     heads = sum(layer.num_heads if layer.heads is None else len(layer.heads) for layer, _ in layers)
     held_as = row_form(len(words), heads, len(layers), main.num_patches, words_mb)
     seen = _seen(record, last, main, item)
     described = []
     for place, (layer, layout) in enumerate(layers):
         held = form.every > 0 and (len(layers) - 1 - place) % form.every == 0 and layout.grid == main.grid
-        own = wanted if layout.grid == main.grid else named_rows(layout)[: len(wanted)]
+        own = wanted if layout.grid == main.grid else named_rows(layout, item)[: len(wanted)]
         described.append(_put_layer(blob, layer, layout, own, item, form if held else None, seen, held_as))
     window = _window(record, main, item, picture)
     return {
