@@ -9,7 +9,12 @@ from attnlib.hooks.calls import Call
 from attnlib.hooks.origins import TokenSequence
 from attnlib.hooks.placement import REPEATED
 
-__all__ = ["count_chosen_queries"]
+__all__ = ["count_chosen_queries", "in_decoder"]
+
+
+def in_decoder(call: Call) -> bool:
+    """Tell whether a call is made in a part that is named a decoder."""
+    return not {"decoder", "mask_decoder"}.isdisjoint(call.name.lower().split("."))
 
 
 def count_chosen_queries(call: Call) -> None:

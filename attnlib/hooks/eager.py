@@ -17,7 +17,7 @@ from attnlib.hooks.probabilities import Probabilities, Softmaxed
 from attnlib.hooks.trail import Frame
 from attnlib.record import GivenAttention
 
-__all__ = ["PRODUCTS", "Product", "one_token_a_row", "read_product"]
+__all__ = ["PRODUCTS", "Product", "read_product"]
 
 PRODUCTS = frozenset({"matmul", "__matmul__", "__rmatmul__", "bmm", "einsum"})
 Arrange = Callable[[Tensor], Tensor]
@@ -139,7 +139,7 @@ def read_product(
     key_origin = _arranged(origins.get(product.values), product.values, product.arrange_values)
     if key_origin is not None and key_origin.ids.shape[-1] > 1 and key_origin.ids.shape[-2] == 1:
         return None  # the softmax ran over channels: every weight mixes all tokens
-    if key_origin is not None and values.shape[-2] > 1 and one_token_a_row(key_origin):
+    if key_origin is not None and values.shape[-2] > 1 and _one_token_a_row(key_origin):
         return None  # the softmax ran over several states of one token, as of earlier layers
     if isinstance(product.values, torch.nn.Parameter):
         return None
@@ -206,7 +206,7 @@ def read_product(
     return call, lambda tensor: flatten(product.arrange_output(tensor))
 
 
-def one_token_a_row(keys: Origin) -> bool:
+def _one_token_a_row(keys: Origin) -> bool:
     """Tell whether all keys of a row are the same token, and other rows have other tokens."""
     ids = keys.ids
     several = ids.numel() > max(keys.sequence.batch, ids.shape[0])  # rows, not only items

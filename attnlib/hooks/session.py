@@ -157,6 +157,13 @@ class Session(TorchFunctionMode):
 
     def _fused(self, given: FusedArguments, output: Tensor) -> Tensor:
         frame = self.trail.frames[-1]
+        states = _states_a_token(frame, given.key)
+        if states is not None:
+            self.channelwise.append(frame.name)
+            origin = self.origins.get(states)
+            if origin is not None and origin.ids.dim() == 3:
+                self.origins.put(output, origin.ids.unsqueeze(2), origin.sequence)
+            return output
         call, arrange = read_fused(given, output, frame, self.trail.frames[0], self.origins, self.forward)
         return self._keep(call, output, arrange)
 
@@ -258,6 +265,15 @@ def _tensors_in(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, tuple | list):
         for one in output:
             yield from _tensors_in(one)
+
+
+def _states_a_token(frame: Frame, key: Tensor) -> Tensor | None:
+    """Return the states [batch, token, channel] whose tokens each have keys of their own: earlier states."""
+    if key.dim() != 4 or min(key.shape[1:3]) < 2:
+        return None
+    size = (key.shape[0], key.shape[1], key.shape[3])
+    given = [one for one in (*frame.args, *frame.kwargs.values()) if isinstance(one, Tensor)]
+    return next((one for one in given if one.shape == size), None)
 
 
 def _argument_names(module: nn.Module) -> list[str]:

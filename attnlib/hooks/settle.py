@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attnlib.errors import CaptureError
 from attnlib.hooks.beside import BESIDE, beside_each_other
 from attnlib.hooks.calls import Call
-from attnlib.hooks.chosen import count_chosen_queries
+from attnlib.hooks.chosen import count_chosen_queries, in_decoder
 from attnlib.hooks.inner import inner_apart
 from attnlib.hooks.origins import TokenSequence
 from attnlib.hooks.placement import Placement
@@ -41,7 +41,7 @@ class Settler:
     def settle(self, calls: Sequence[Call], *, step: int | None = None) -> list[tuple[Call, LayerAttention]]:
         """Turn the calls of one forward pass into layers, in call order."""
         merged = [_joined(group) if len(group) > 1 else group[0] for group in _grouped(calls)]
-        has_decoder = {_in_decoder(call) for call in merged}
+        has_decoder = {in_decoder(call) for call in merged}
         pooled = _pool_sequences(merged)
         if step:
             self._counts = {}
@@ -81,7 +81,7 @@ class Settler:
         """Say which layers these calls make so far: the calls of each, its stream, index and kind."""
         groups = _grouped(calls)
         firsts = [group[0] for group in groups]
-        mixed = len({_in_decoder(call) for call in firsts}) == 2
+        mixed = len({in_decoder(call) for call in firsts}) == 2
         pooled = _pool_sequences(firsts)
         counts = {} if step else dict(self._counts)
         named = []
@@ -119,10 +119,6 @@ class Settler:
             if not path:
                 return None
             path = path.rpartition(".")[0]
-
-
-def _in_decoder(call: Call) -> bool:
-    return not {"decoder", "mask_decoder"}.isdisjoint(call.name.lower().split("."))
 
 
 def _by_words(parts: Iterable[str]) -> str | None:
@@ -213,7 +209,9 @@ def _one_reads_all(call: Call) -> bool:
 
 
 def _reads_one_thing(call: Call) -> bool:
-    """Tell whether the module that made a call was given the states of one sequence only."""
+    """Tell whether the module that made a call was given the states of one sequence only, or says so."""
+    if "self" in call.name.lower().rpartition(".")[2]:
+        return True
     named = [("", one) for one in call.frame.args] + [*call.frame.kwargs.items()]
     beside = ("mask", "bias", "position", "embed")
     states = [
