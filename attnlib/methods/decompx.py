@@ -89,7 +89,10 @@ def decompx(request: Request, *, of: str, label: int | None) -> Answer:
         starts = request.starts(layers[-1])
         rows = list(range(layers[-1].num_queries)) if starts.every else starts.rows
         problem = what_lacks(layers)
-        states = decomposed_states(layers, rows) if not problem else states_by_rules(request, layers, rows)
+        if problem:
+            states = states_by_rules(request, layers, rows)
+        else:
+            states = decomposed_states(layers, rows, max_memory=request.max_memory)
         norms = torch.stack([one.norm(dim=-1) for one in states])
         notes = (_by_function(problem),) if problem else ()
         if starts.every:
@@ -126,12 +129,13 @@ def score_parts(
     if any(one.kind == "cross" for one in request.record.layers):
         notes += ("what comes from the other stream is shared out among the tokens like a bias",)
     if problem:
-        rules = PartsRules(*_beginning(layers))
+        rules = PartsRules(*_beginning(request, layers))
     else:
         state = _last_state(layers)
         rows = _rows_read(handle, request.stream, state, target)
         parts = state.new_zeros(layers[0].num_keys, *state.shape)
-        for item, vectors in enumerate(decomposed_states(layers, rows)):
+        states = decomposed_states(layers, rows, max_memory=request.max_memory)
+        for item, vectors in enumerate(states):
             parts[:, item, rows] = vectors.transpose(0, 1)
         rules = PartsRules(state, parts)
     score = handle.score(request.stream, target=target, rule=rules, activation=rules.activation)
@@ -160,7 +164,7 @@ def states_by_rules(
             f"decompx: {what_lacks(layers)}; without that, of='token' needs neighbouring layers with a "
             "feed-forward; globenc and alti do without"
         )
-    rules = PartsRules(*_beginning(layers), until=_last_state(layers))
+    rules = PartsRules(*_beginning(request, layers), until=_last_state(layers))
     handle = handle_of(request, _no_target)
     handle.score(request.stream, target=_no_target, rule=rules, activation=rules.activation)
     if rules.reached is None:
@@ -182,11 +186,11 @@ def _no_target(_: Any) -> Tensor:
     return torch.zeros(1)
 
 
-def _beginning(layers: tuple[LayerAttention, ...]) -> tuple[Tensor, Tensor]:
+def _beginning(request: Request, layers: tuple[LayerAttention, ...]) -> tuple[Tensor, Tensor]:
     """Return the state that the first layer reads, and its parts: each token is its own."""
     block = block_of(layers[0], "decompx")
     state = block.residual
-    check_size(layers[0], block, items=layers[0].batch_size)
+    check_size(layers[0], block, items=layers[0].batch_size, max_memory=request.max_memory)
     parts = state.new_zeros(state.shape[1], *state.shape)
     tokens = torch.arange(state.shape[1])
     parts[tokens, :, tokens] = state.transpose(0, 1)

@@ -6,20 +6,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlib.errors import BudgetError
 from attnlib.methods.decomposition import block_of
+from attnlib.methods.memory import demand
 from attnlib.methods.parts_rules import EPS, shared
 from attnlib.record import LayerAttention
 from attnlib.record.internals import BlockInternals, LinearMap, NormMap, NotDecomposable
 
 __all__ = ["check_size", "decomposed_states", "what_lacks"]
 
-_LARGEST = 2**33
 _WORKING_SET = 2**24
 
 
 def decomposed_states(
-    layers: tuple[LayerAttention, ...], rows: list[int]
+    layers: tuple[LayerAttention, ...], rows: list[int], *, max_memory: int | None = None
 ) -> list[Float[Tensor, "row key width"]]:
     """Return, for each item, the vectors of which the states of some rows consist after the last layer.
 
@@ -27,16 +26,17 @@ def decomposed_states(
     ----------
     layers : self-attention calls with internals, first layer first.
     rows : query rows of the last layer.
+    max_memory : bytes that the vectors may take; None = what is free.
 
     Raises
     ------
     NeedsError
         If a block lacks a part.
     BudgetError
-        If the vectors would not fit in memory.
+        If the vectors would take more than that.
     """
     blocks = [block_of(layer, "decompx") for layer in layers]
-    check_size(layers[0], blocks[0], rows=None if blocks[1:] else len(rows))
+    check_size(layers[0], blocks[0], rows=None if blocks[1:] else len(rows), max_memory=max_memory)
     num_tokens = layers[0].num_keys
     found = []
     for item in range(layers[0].batch_size):
@@ -79,16 +79,23 @@ def _through_block(
 
 
 def check_size(
-    layer: LayerAttention, block: BlockInternals, *, rows: int | None = None, items: int = 1
+    layer: LayerAttention,
+    block: BlockInternals,
+    *,
+    rows: int | None = None,
+    items: int = 1,
+    max_memory: int | None = None,
 ) -> None:
-    """Refuse vectors for every pair of tokens (or some rows) that would not fit in memory."""
+    """Refuse vectors for every pair of tokens (or some rows) that would take more memory than is allowed."""
     first, num_tokens = block.total, layer.num_keys
     needed = items * num_tokens * (rows or num_tokens) * first.shape[-1] * first.element_size() * 3
-    if needed > _LARGEST:
-        raise BudgetError(
-            f"decompx keeps a vector for every pair of {num_tokens} tokens, about {needed / 2**30:.0f} GB: "
-            "use fewer tokens (a smaller picture), or globenc or alti"
-        )
+    demand(
+        needed,
+        f"decompx keeps a vector for every pair of {num_tokens} tokens",
+        "use fewer tokens (a smaller picture), or globenc or alti",
+        max_memory=max_memory,
+        device=first.device,
+    )
 
 
 def _carried_values(layer: LayerAttention, block: BlockInternals, item: int, state: Tensor | None) -> Tensor:

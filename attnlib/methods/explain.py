@@ -24,6 +24,7 @@ def explain(
     *,
     query: Any = None,
     layers: int | Sequence[int] | None = None,
+    max_memory: int | None = None,
     **options: Any,
 ) -> Relevance:
     """Say how much each token matters, by one method.
@@ -38,6 +39,8 @@ def explain(
         index, prefix tokens counted | a patch (row, column) | a list of these: their mean | one per
         item: a 1-D tensor of token indices, or a list of lists.
     layers : indices of the layers to use; None = the method's default.
+    max_memory : bytes that the method may take for whole matrices over the tokens, where it needs such (its
+        card says so); None = what is free on the machine.
     **options : the method's own; see ``print(METHODS[method].to_text())``.
 
     Returns
@@ -50,6 +53,8 @@ def explain(
         If the method, an option, a layer or the query does not exist; near names are given.
     NeedsError
         If the record lacks what the method needs; names the argument of ``capture``.
+    BudgetError
+        If whole matrices would take more than ``max_memory``, before they are made; says how much.
 
     Examples
     --------
@@ -66,7 +71,7 @@ def explain(
     if not record.layers:
         raise InputError("the record holds no attention call")
     whole = with_steps_joined(record)
-    request = Request(whole, query, layers, method)
+    request = Request(whole, query, layers, method, max_memory)
     request.require(card.needs)
     with torch.no_grad():
         answer = _run(card, request, settled)

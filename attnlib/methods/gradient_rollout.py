@@ -18,8 +18,8 @@ from attnlib.methods.transitions import (
     HEADS,
     RESIDUAL,
     START_LAYER,
-    check_budget,
     column_divided,
+    demand_whole,
     gradient_rows,
     kept_entries,
     mixed,
@@ -86,13 +86,14 @@ def gradient_rollout(
         return mixed(gradient_rows(layer, rows, heads=heads).clamp(min=0), residual_weight)
 
     def whole_layer(layer: LayerAttention) -> Block:
-        check_budget(layer)
         other = partner[id(layer)] if variant == "vit-explain" else None
         parts = [_weighted(layer, rows, heads, other).clamp(min=0) for rows in blocks_of(layer)]
         fused = kept_entries(torch.cat(parts, dim=1), discard_ratio, protect_first=False)
         return column_divided(fused, residual_weight) if variant else mixed(fused, residual_weight)
 
     needs_whole = discard_ratio > 0 or variant is not None
+    if needs_whole:
+        demand_whole(request, stack)
     return propagated(
         request,
         whole_layer if needs_whole else transition,

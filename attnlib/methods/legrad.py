@@ -91,7 +91,7 @@ def legrad(request: Request) -> Answer:
     """Average the positive gradients of the attention over heads, queries and layers."""
     if request.query is not None:
         raise InputError("legrad averages over all query rows: it takes no query=")
-    layers = request.stack()
+    layers = request.stack(apart=True)
     total, above = None, None
     for layer in reversed(layers):
         if total is not None and above is not None and layer.num_keys != above.num_keys:
@@ -100,9 +100,14 @@ def legrad(request: Request) -> Answer:
         total, above = own if total is None else total + own, layer
     assert total is not None
     scores = total / len(layers)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if request.record.on_differentiate is not None and not request.record.layer_scores:
         notes = ("gradients of the final score; LeGrad takes those of each layer's own score",)
+    if request.record.gaps:
+        notes += (
+            f"what passes without attention weights takes no part: {request.record.gaps[0]}"
+            + (f" (and {len(request.record.gaps) - 1} more)" if request.record.gaps[1:] else ""),
+        )
     lowest = layers[0].key_layout
     layout = lowest if lowest is not None and lowest.num_tokens == scores.shape[-1] else None
     return Answer(scores, query="all rows, averaged", layout=layout, notes=notes)

@@ -12,10 +12,13 @@ from torch import Tensor
 from attnlib.errors import InputError, LayoutError, NeedsError
 from attnlib.layout import TokenLayout
 from attnlib.methods.card import NEEDS
+from attnlib.methods.memory import demand
 from attnlib.methods.queries import Starts, find_starts
 from attnlib.record import AttentionRecord, LayerAttention
 
 __all__ = ["Answer", "Request"]
+
+ALL_MATRICES = 8
 
 
 @dataclass(eq=False)
@@ -52,12 +55,14 @@ class Request:
     query : as given to ``explain``.
     layers : as given to ``explain``: indices within the stream, None = the method's default.
     method : name of the method, for messages.
+    max_memory : bytes that whole matrices may take; None = what is free.
     """
 
     record: AttentionRecord
     query: Any = None
     layers: int | Sequence[int] | None = None
     method: str = "given"
+    max_memory: int | None = None
 
     @cached_property
     def stream(self) -> str:
@@ -82,7 +87,7 @@ class Request:
         return self.pool is not None and (self.query is None or self.query == "readout")
 
     def stack(
-        self, *, start_layer: int = 0, default: int | Sequence[int] | None = None
+        self, *, start_layer: int = 0, default: int | Sequence[int] | None = None, apart: bool = False
     ) -> tuple[LayerAttention, ...]:
         """Return the self-attention calls to go through, first layer first.
 
@@ -90,11 +95,13 @@ class Request:
         ----------
         start_layer : leave out the layers below this one; negative counts from the end.
         default : layers to use when the caller named none; None = all.
+        apart : each layer is looked at on its own, so that what stands between them does not matter.
 
         Raises
         ------
         NeedsError
-            If something between these layers passes information between tokens without weights.
+            If the layers are gone through one after the other, and something between them passes information
+            between tokens without weights.
         """
         _ = self.stream
         wanted = self.layers if self.layers is not None else default
@@ -110,24 +117,37 @@ class Request:
                 raise InputError(
                     f"{self.method}: start_layer={start_layer} leaves none of the layers {wanted}"
                 )
-        if default is None:
-            self._refuse_gaps(chosen, from_below=self.layers is None and not start_layer)
+        if default is None and not apart:
+            self.refuse_gaps(chosen, start_layer=start_layer)
         return chosen
 
-    def _refuse_gaps(self, chosen: Sequence[LayerAttention], *, from_below: bool) -> None:
-        """Refuse to go through layers between which tokens mix without weights."""
-        low = -1.0 if from_below else float(min(layer.index for layer in chosen))
-        high = max(layer.index for layer in chosen) + (1 if self.layers is None else 0)
-        across = [
-            gap for gap in self.record.gaps if gap.stream in ("", self.stream) and low <= gap.place <= high
-        ]
-        if across:
-            more = f" (and {len(across) - 1} more like it)" if len(across) > 1 else ""
-            raise NeedsError(
-                f"the method {self.method!r} goes through all layers, but {across[0]}{more}: what passes "
-                "there would be left out. The method 'raw' shows single attention layers; layers=[...] takes "
-                "those between two such places"
-            )
+    def refuse_gaps(self, layers: Sequence[LayerAttention], *, start_layer: int = 0) -> None:
+        """Refuse to go through layers, of one stream or several, between which tokens mix without weights.
+
+        Parameters
+        ----------
+        layers : the calls that will be gone through.
+        start_layer : as for :meth:`stack`.
+
+        Raises
+        ------
+        NeedsError
+            If there is such a place below, between or above them, as far as the caller named no layers.
+        """
+        for stream in dict.fromkeys(layer.stream for layer in layers):
+            indices = [layer.index for layer in layers if layer.stream == stream]
+            low = -1.0 if self.layers is None and not start_layer else float(min(indices))
+            high = max(indices) + (1 if self.layers is None else 0)
+            across = [
+                gap for gap in self.record.gaps if gap.stream in ("", stream) and low <= gap.place <= high
+            ]
+            if across:
+                more = f" (and {len(across) - 1} more like it)" if len(across) > 1 else ""
+                raise NeedsError(
+                    f"the method {self.method!r} goes through all layers, but {across[0]}{more}: what passes "
+                    "there would be left out. The method 'raw' shows single attention layers, 'legrad' "
+                    "averages them; layers=[...] takes those between two such places"
+                )
 
     @cached_property
     def layout(self) -> TokenLayout:
@@ -147,7 +167,14 @@ class Request:
         layer : whose query rows are meant.
         layout : of its query axis; None = the layer's own, or the stream's.
         """
-        probe = layer.weights(heads=_first(layer.heads), queries=_first(layer.queries))
+        probe = layer.weights(**_one_row(layer))
+        if isinstance(self.query, str) and self.query == "all":
+            size = layer.num_queries
+            self.demand(
+                ALL_MATRICES * layer.batch_size * size * size * probe.element_size(),
+                f"query='all' needs matrices of {size}x{size}",
+                "name a few tokens, or use a smaller input",
+            )
         known = layout or layer.query_layout or self.layout
         if known.num_tokens != layer.num_queries:  # the layout is that of the keys
             known = TokenLayout(None, tokens=[f"query {i}" for i in range(layer.num_queries)])
@@ -161,6 +188,23 @@ class Request:
             device=probe.device,
             seen=seen,
         )
+
+    def demand(self, needed: int, what: str, cheaper: str) -> None:
+        """Refuse what would take more memory than is allowed or free.
+
+        Parameters
+        ----------
+        needed : bytes.
+        what : for what, in words.
+        cheaper : what to do instead.
+
+        Raises
+        ------
+        BudgetError
+            Before anything is taken.
+        """
+        device = self.record.layers[0].weights(**_one_row(self.record.layers[0])).device
+        demand(needed, f"{self.method}: {what}", cheaper, max_memory=self.max_memory, device=device)
 
     def require(self, needs: Sequence[str]) -> None:
         """Check that the record holds what a method needs.
@@ -194,6 +238,10 @@ class Request:
             except NeedsError:
                 return f"{layer.name} kept none"
         return ""
+
+
+def _one_row(layer: LayerAttention) -> dict[str, list[int]]:
+    return {"heads": _first(layer.heads), "queries": _first(layer.queries)}
 
 
 def _first(kept: tuple[int, ...] | None) -> list[int]:

@@ -19,6 +19,7 @@ from attnlib.methods.transitions import (
     RESIDUAL,
     START_LAYER,
     column_divided,
+    demand_whole,
     kept_entries,
     mixed,
     whole,
@@ -96,6 +97,8 @@ def rollout(
         return column_divided(fused, residual_weight) if variant else mixed(fused, residual_weight)
 
     needs_whole = discard_ratio > 0 or variant == "vit-explain"
+    if needs_whole:
+        demand_whole(request, request.stack(start_layer=start_layer))
     return propagated(
         request,
         whole_layer if needs_whole else LinearTransition(transition, streamed),

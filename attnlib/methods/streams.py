@@ -17,7 +17,7 @@ from attnlib.errors import InputError, LayoutError
 from attnlib.methods.transitions import ZERO_ROWS
 from attnlib.record import LayerAttention
 
-__all__ = ["Pair", "Relations", "normalised", "relate"]
+__all__ = ["Pair", "Relations", "normalised", "relate", "stream_sizes"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,12 @@ class Pair:
         """Find the pair, or say why there is none."""
         streams = tuple(dict.fromkeys(layer.stream for layer in layers))
         readers = tuple(dict.fromkeys(layer.stream for layer in layers if layer.kind == "cross"))
+        if len(streams) == 1 and readers:
+            raise LayoutError(
+                f"the {streams[0]} reads another stream, which this record does not hold: give the whole "
+                "record, without select(stream=...), or leave the cross-attention out with "
+                "record.select(kind='self')"
+            )
         if len(streams) != 2 or not readers:
             raise LayoutError(
                 f"this record holds the streams {', '.join(streams)}"
@@ -145,6 +151,26 @@ def relate(
 
 def _start(layers: Sequence[LayerAttention], pair: Pair) -> dict[tuple[str, str], Tensor]:
     """Identity within a stream, nothing between the streams."""
+    sizes = stream_sizes(layers, pair)
+    first = layers[0].weights(heads=[0], queries=[0])
+    state = {}
+    for own in pair.streams:
+        for keys in pair.streams:
+            blank = first.new_zeros(layers[0].batch_size, sizes[own], sizes[keys])
+            if own == keys:
+                blank += torch.eye(sizes[own], dtype=first.dtype, device=first.device)
+            state[own, keys] = blank
+    return state
+
+
+def stream_sizes(layers: Sequence[LayerAttention], pair: Pair) -> dict[str, int]:
+    """Return the number of tokens of each stream.
+
+    Raises
+    ------
+    InputError
+        If a cross-attention call reads another number of keys than the other stream has.
+    """
     sizes: dict[str, int] = {}
     for layer in layers:
         sizes.setdefault(layer.stream, layer.num_queries)
@@ -155,15 +181,7 @@ def _start(layers: Sequence[LayerAttention], pair: Pair) -> dict[tuple[str, str]
                     f"{layer.name} reads {layer.num_keys} keys, but the stream {pair.other(layer.stream)} "
                     f"has {sizes[pair.other(layer.stream)]} tokens"
                 )
-    first = layers[0].weights(heads=[0], queries=[0])
-    state = {}
-    for own in pair.streams:
-        for keys in pair.streams:
-            blank = first.new_zeros(layers[0].batch_size, sizes[own], sizes[keys])
-            if own == keys:
-                blank += torch.eye(sizes[own], dtype=first.dtype, device=first.device)
-            state[own, keys] = blank
-    return state
+    return sizes
 
 
 def _together(layers: Sequence[LayerAttention], position: int) -> list[LayerAttention]:

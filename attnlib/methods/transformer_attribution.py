@@ -5,21 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnlib.errors import BudgetError, CaptureError
+from attnlib.errors import CaptureError
 from attnlib.methods.card import Option
 from attnlib.methods.engine import Block
 from attnlib.methods.model_input import handle_of
+from attnlib.methods.propagation import propagated
 from attnlib.methods.registry import method
 from attnlib.methods.relprop_rules import RelevanceRules
 from attnlib.methods.request import Answer, Request
-from attnlib.methods.rollout import START_LAYER, propagated
+from attnlib.methods.transitions import START_LAYER, number_bytes
 from attnlib.methods.windows import refuse_windows
 from attnlib.record import LayerAttention
 
 __all__ = ["attention_relevance", "transformer_attribution"]
 
 BERT_CODE = "Transformer-Explainability-BERT"
-_LARGEST = 2**34
 
 
 @method(
@@ -98,7 +98,7 @@ def attention_relevance(
     gradients : multiply by the gradient of the score.
     """
     refuse_windows(layers, request.method)
-    _check_size(layers)
+    _check_size(request, layers)
     handle = handle_of(request, None)
     slopes = [layer.gradients() for layer in layers] if gradients else None
     found: dict[int, Tensor] = {}
@@ -148,14 +148,14 @@ def _is_of(layer: LayerAttention, weights: Tensor) -> bool:
     )
 
 
-def _check_size(layers: tuple[LayerAttention, ...]) -> None:
+def _check_size(request: Request, layers: tuple[LayerAttention, ...]) -> None:
     batch, heads, queries, keys = layers[0].source.shape
-    needed = 8 * len(layers) * batch * heads * queries * keys * 4
-    if needed > _LARGEST:
-        raise BudgetError(
-            "transformer_attribution needs all attention matrices and their relevance, about "
-            f"{needed / 2**30:.0f} GB here: use a smaller input, or generic_relevance"
-        )
+    request.demand(
+        8 * len(layers) * batch * heads * queries * keys * number_bytes(layers[0]),
+        f"all attention matrices ({heads} heads of {queries}x{keys} in {len(layers)} layers) and their "
+        "relevance are needed at once",
+        "use a smaller input, or generic_relevance",
+    )
 
 
 def _own_to_smallest(scores: Tensor, start: Tensor) -> Tensor:

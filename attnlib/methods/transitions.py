@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlib.errors import BudgetError
 from attnlib.methods.card import Option
 from attnlib.methods.engine import Block, blocks_of, fused_rows
+from attnlib.methods.request import Request
 from attnlib.record import LayerAttention
 
 __all__ = [
@@ -22,9 +21,11 @@ __all__ = [
     "START_LAYER",
     "ZERO_ROWS",
     "column_divided",
+    "demand_whole",
     "gradient_rows",
     "kept_entries",
     "mixed",
+    "number_bytes",
     "whole",
 ]
 
@@ -50,6 +51,7 @@ DISCARD = Option(
     low=0.0,
     high=1.0,
 )
+WHOLE_MATRICES = 10
 ZERO_ROWS = "some rows have nothing to share out (0/0): they count as 0"
 
 
@@ -93,29 +95,35 @@ def mixed(fused: Float[Tensor, "batch row key"], residual_weight: float) -> Bloc
 def whole(
     layer: LayerAttention, *, head_fusion: str = "mean", heads: int | Sequence[int] | None = None
 ) -> Float[Tensor, "batch query key"]:
-    """Return the whole fused matrix of a layer, built block by block.
-
-    Raises
-    ------
-    BudgetError
-        If it would need more than half of the machine's memory.
-    """
-    check_budget(layer)
+    """Return the whole fused matrix of a layer, built block by block."""
     parts = [fused_rows(layer, rows, head_fusion=head_fusion, heads=heads) for rows in blocks_of(layer)]
     return torch.cat(parts, dim=1)
 
 
-def check_budget(layer: LayerAttention, matrices: int = 3) -> None:
-    """Refuse whole matrices that would not fit into half of the machine's memory."""
-    needed = 4 * matrices * layer.batch_size * layer.num_queries * layer.num_keys
-    allowed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    if needed > allowed:
-        size = f"{layer.num_queries}x{layer.num_keys}: {needed / 1e9:.1f} GB"
-        raise BudgetError(
-            f"{layer.name} needs whole matrices of {size}, more than half of this machine's memory "
-            f"({allowed / 1e9:.1f} GB); use a smaller picture, one item at a time, or a method without whole "
-            "matrices (discard_ratio=0)"
-        )
+def demand_whole(request: Request, layers: Sequence[LayerAttention]) -> None:
+    """Refuse whole matrices of these layers, one at a time, that would take more memory than is allowed.
+
+    Raises
+    ------
+    BudgetError
+        Before the first of them is made.
+    """
+    largest = max(layers, key=lambda layer: layer.num_queries * layer.num_keys)
+    size = f"{largest.num_queries}x{largest.num_keys}"
+    request.demand(
+        WHOLE_MATRICES * number_bytes(largest) * largest.batch_size * largest.num_queries * largest.num_keys,
+        f"this option needs whole matrices of {size}, one layer at a time",
+        "leave discard_ratio at 0 and variant at None, take one item at a time, or use a smaller input",
+    )
+
+
+def number_bytes(layer: LayerAttention) -> int:
+    """Return the bytes of one attention weight of a layer."""
+    return layer.weights(heads=[_kept(layer.heads)], queries=[_kept(layer.queries)]).element_size()
+
+
+def _kept(indices: tuple[int, ...] | None) -> int:
+    return 0 if indices is None else indices[0]
 
 
 def kept_entries(

@@ -176,13 +176,11 @@ def test_a_function_without_a_rule_is_named_when_it_matters(load):
         explain(record, "decompx")
 
 
-def test_sizes_that_do_not_fit_are_refused_before_the_work(load, monkeypatch):
+def test_sizes_that_do_not_fit_are_refused_before_the_work(load):
     from attnlib import capture, explain
     from attnlib.errors import BudgetError
-    from attnlib.methods import decompx_blocks
 
     model, inputs, _ = load("bert", "BertForSequenceClassification")
     record = capture(model, inputs, internals=True)
-    monkeypatch.setattr(decompx_blocks, "_LARGEST", 11 * 11 * 32 * 8)
     with pytest.raises(BudgetError, match="globenc or alti"):
-        explain(record, "decompx")
+        explain(record, "decompx", max_memory=11 * 11 * 32 * 8)

@@ -124,15 +124,13 @@ def test_gates_groups_and_written_out_norms_hand_on_all_the_relevance_they_get(c
     assert not torch.allclose(explain(other, "transformer_attribution", query=-1).scores, scores)
 
 
-def test_sizes_that_do_not_fit_are_refused_before_the_work(captured, monkeypatch):
+def test_sizes_that_do_not_fit_are_refused_before_the_work(captured):
     from attnlib import explain
     from attnlib.errors import BudgetError
-    from attnlib.methods import transformer_attribution
 
     record, _, _ = captured("vit", "ViTForImageClassification")
-    monkeypatch.setattr(transformer_attribution, "_LARGEST", 1000)
     with pytest.raises(BudgetError, match="generic_relevance"):
-        explain(record, "transformer_attribution")
+        explain(record, "transformer_attribution", max_memory=1000)
 
 
 def test_it_needs_a_target(captured):
