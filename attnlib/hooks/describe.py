@@ -199,8 +199,9 @@ def _read_by_others(settled: Settled) -> dict[int, list[int]]:
         sequence = call.key_sequence
         if sequence is None or layer.kind not in ("pool", "cross") or call.query_sequence is sequence:
             continue
-        every = layer.kind == "pool" or call.key_rows is None
-        rows = torch.arange(sequence.size) if every else call.key_rows.unique().to(torch.int64)
+        rows = torch.arange(sequence.size)
+        if layer.kind == "cross" and call.key_rows is not None:
+            rows = call.key_rows.unique().to(torch.int64)
         found.setdefault(id(sequence), set()).update((rows[rows >= 0] % sequence.size).tolist())
     return {name: sorted(tokens) for name, tokens in found.items() if tokens}
 

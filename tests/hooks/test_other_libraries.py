@@ -195,3 +195,114 @@ def test_open_clip_and_vit_pytorch_are_captured():
     record = capture(model, torch.rand(2, 3, 40, 40))
     assert len(record.layers) == 2
     torch.testing.assert_close(record.layers[1].weights().sum(-1), torch.ones(2, 3, 26))
+
+
+SMALL_TIMM = {
+    "tnt_b_patch16_224": {"depth": 2, "embed_dim": 30, "inner_dim": 12, "num_heads_outer": 3},
+    "tnt_s_legacy_patch16_224": {"depth": 2, "embed_dim": 30, "inner_dim": 12, "num_heads_outer": 3},
+}
+
+
+def captured(name):
+    timm = pytest.importorskip("timm")
+    from attnlib import capture
+
+    torch.manual_seed(0)
+    model = timm.create_model(name, pretrained=False, **SMALL_TIMM.get(name, {})).eval()
+    return capture(model, torch.rand(2, 3, 224, 224))
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    [("gcvit_xxtiny", 7), ("mvitv2_small_cls", 7), ("levit_128s", 4), ("levit_conv_128s", 4)],
+)
+def test_stages_are_self_attention_on_grids_that_cover_the_picture(name, grid):
+    record = captured(name)
+    assert {(one.stream, one.kind) for one in record.layers} == {("vision", "self")}
+    assert record.layout.grid == (grid, grid)
+    for layer in record.layers:
+        for layout in (layer.query_layout, layer.key_layout):
+            assert [n * side for n, side in zip(layout.grid, layout.patch_size, strict=True)] == [224, 224]
+            assert layout.num_tokens in (layer.num_queries, layer.num_keys)
+
+
+def test_queries_handed_out_to_all_windows_stand_for_the_tokens_of_each_window():
+    record = captured("gcvit_xxtiny")
+    layer = record.layers[1]  # 8 x 8 windows of 7 x 7 tokens, the same 49 queries in each
+    assert (layer.num_queries, layer.num_keys) == (56 * 56, 56 * 56)
+    raw = layer.window_weights()
+    assert raw.shape == (2 * 64, 2, 49, 49)
+    row, column, window = 7 * 3 + 2, 7 * 5 + 4, 8 * 3 + 5
+    weights = layer.weights(queries=[row * 56 + column])[1, 0, 0].view(56, 56)
+    torch.testing.assert_close(weights[21:28, 35:42].flatten(), raw[64 + window, 0, 2 * 7 + 4])
+    assert float(weights.sum()) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tnt_b_patch16_224", "tnt_s_legacy_patch16_224"])
+def test_attention_inside_patches_is_a_stream_of_its_own(name):
+    record = captured(name)
+    assert set(record.streams) == {"vision", "vision inner"}
+    outer, inner = record.select(stream="vision"), record.select(stream="vision inner")
+    assert (outer.layout.grid, outer.layout.patch_size) == ((14, 14), (16, 16))
+    assert outer.layout.prefix_tokens == ("class",)
+    assert (inner.layout.grid, inner.layout.patch_size) == ((56, 56), (4, 4))
+    assert [one.index for one in outer.layers] == [one.index for one in inner.layers] == [0, 1]
+    weights = inner.layers[0].weights(queries=[9 * 56 + 6])[0, 0, 0].view(56, 56)
+    assert float(weights[8:12, 4:8].sum()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_outlook_attention_is_named_as_a_gap():
+    from attnlib import explain
+    from attnlib.errors import LayoutError, NeedsError
+
+    record = captured("volo_d1_224")
+    assert [(one.module, one.place) for one in record.gaps] == [
+        ("OutlookAttention", float(i)) for i in range(4)
+    ]
+    with pytest.raises(NeedsError, match="OutlookAttention"):
+        explain(record, "rollout")
+    with pytest.raises(LayoutError, match="added up"):
+        record.layers[0].weights()
+
+
+def test_swin_of_torchvision_gives_the_weights_it_computes(monkeypatch):
+    torchvision = pytest.importorskip("torchvision")
+    from attnlib import capture
+
+    torch.manual_seed(0)
+    swin = torchvision.models.swin_transformer
+    for kinds in ({}, {"block": swin.SwinTransformerBlockV2, "downsample_layer": swin.PatchMergingV2}):
+        model = swin.SwinTransformer([4, 4], 24, [2, 2], [3, 3], [3, 3], num_classes=7, **kinds).eval()
+        pixels, made, softmax = torch.rand(2, 3, 48, 48), [], nn.functional.softmax
+
+        def seen(*args, made=made, softmax=softmax, **options):
+            made.append(softmax(*args, **options))
+            return made[-1]
+
+        with torch.no_grad(), monkeypatch.context() as patch:
+            patch.setattr(nn.functional, "softmax", seen)
+            plain = model(pixels)
+        record = capture(model, pixels)
+        assert torch.equal(record.output, plain)
+        assert record.layout.grid == (6, 6)
+        for layer, one in zip(record.layers, made, strict=True):
+            torch.testing.assert_close(layer.window_weights(), one.reshape(layer.window_weights().shape))
+
+
+def test_an_encoder_is_read_where_its_decoder_looks():
+    from transformers import GPT2Config, VisionEncoderDecoderConfig, VisionEncoderDecoderModel, ViTConfig
+
+    from attnlib import capture
+
+    torch.manual_seed(0)
+    eyes = ViTConfig(
+        hidden_size=24, num_attention_heads=3, num_hidden_layers=2, intermediate_size=13, image_size=40, patch_size=8
+    )  # fmt: skip
+    mouth = GPT2Config(
+        vocab_size=31, n_embd=24, n_head=3, n_layer=2, n_positions=13, add_cross_attention=True, is_decoder=True
+    )  # fmt: skip
+    model = VisionEncoderDecoderModel(VisionEncoderDecoderConfig.from_encoder_decoder_configs(eyes, mouth))
+    given = {"pixel_values": torch.rand(1, 3, 40, 40), "decoder_input_ids": torch.tensor([[1, 2, 3]])}
+    record = capture(model.eval(), given)
+    assert record.layouts["encoder"].readout == tuple(range(26))
+    assert record.layouts["decoder"].readout == (2,)

@@ -215,3 +215,41 @@ def test_starting_a_report_loads_no_torch():
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_a_kernel_that_does_not_start_is_a_report_error(write, tmp_path, show, monkeypatch):
+    import papermill
+
+    from attnlib.errors import ReportError
+    from attnlib.report import run_report
+
+    def broken(*_args, **_options):
+        raise RuntimeError("Kernel died before replying to kernel_info")
+
+    monkeypatch.setattr(papermill, "execute_notebook", broken)
+    with pytest.raises(ReportError, match=r"did not start.*kernel_info"):
+        run_report(write(show), tmp_path / "r.html")
+
+
+def test_one_notebook_that_cannot_run_does_not_lose_the_other_pages(
+    write, tmp_path, show, monkeypatch, capsys
+):
+    from attnlib.report import pages
+
+    def made(path, target, **_options):
+        if path.stem != "good":
+            raise OSError("no space left")
+        target.write_text("page")
+
+    monkeypatch.setattr(pages, "run_report", made)
+    chosen = {name: write(show, name=name) for name in ("bad", "good")}
+    chosen["broken"] = tmp_path / "broken.ipynb"
+    chosen["broken"].write_text("{")
+    monkeypatch.setattr(pages, "notebook_names", lambda: chosen)
+    monkeypatch.setattr(sys, "argv", ["pages", str(tmp_path)])
+    assert pages.main() == 1
+    told = capsys.readouterr()
+    assert "OSError: no space left" in told.err
+    assert "not made: bad, broken" in told.err
+    assert (tmp_path / "good.html").is_file()
+    assert "(not made)" in (tmp_path / "index.html").read_text()
