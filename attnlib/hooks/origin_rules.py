@@ -123,6 +123,8 @@ def _elementwise(
         and _reaches(tensor.shape, out.shape, origin.ids)
     ]
     whole = [one for one in reaching if one[0].shape == out.shape]
+    if not whole and origins.get(out) is not None:
+        return  # changed in place by something smaller, such as scores by a mask of their keys
     for _, origin in whole or reaching:
         if found is None or found is origin:
             found = origin

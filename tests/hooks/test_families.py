@@ -282,3 +282,91 @@ def test_linear_attention_between_softmax_layers_is_a_gap_under_any_class_name()
     assert record.gaps[0].name.startswith("layers.1")
     with pytest.raises(NeedsError, match="multiplies states of tokens with each other"):
         explain(record, "rollout", query=0)
+
+
+SWIN = {"model_type": "swin", "image_size": 32, "embed_dim": 8, "depths": [1, 1, 1], "num_heads": [1, 1, 2]}
+
+
+def test_words_and_places_that_read_each_other_from_one_matrix_of_scores_are_both_seen(library):
+    stages = {"window_size": 4, "out_features": ["stage1", "stage2", "stage3"]}
+    width = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "num_queries": 5}
+    width |= {"encoder_attention_heads": 4, "decoder_attention_heads": 2}
+    from attnlib import capture
+
+    config = library.GroundingDinoConfig(
+        backbone_config={**SWIN, **stages}, text_config={"model_type": "bert", **TEXT}, **width
+    )
+    torch.manual_seed(0)
+    model = library.GroundingDinoModel(config).eval()
+    ids = words(7)
+    pictures = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    record = capture(model, {"input_ids": ids, "pixel_values": pictures})
+    both = [one for one in record.layers if one.name.endswith("fusion_layer.attn")]
+    assert [one.kind for one in both] == ["cross", "cross"]
+    assert both[0].source.shape[2:] == tuple(reversed(both[1].source.shape[2:]))
+    assert both[1].num_queries == 7
+    torch.testing.assert_close(both[1].weights().sum(-1), torch.ones_like(both[1].weights().sum(-1)))
+    assert not any("channels" in note for note in record.provenance.notes)
+    queries = [one for one in record.layers if one.stream == "decoder" and one.kind == "self"]
+    assert [one.source.shape[2:] for one in queries] == [(5, 5)]  # chosen places ask as tokens of their own
+    assert record.layouts["decoder"].num_tokens == 5
+
+
+def test_points_are_no_picture_and_masks_are_decoded_in_a_stream_of_their_own(library):
+    from attnlib import capture
+
+    vision = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3, "image_size": 40}
+    vision |= {"patch_size": 8, "output_channels": 16, "mlp_dim": 20, "window_size": 3, "num_pos_feats": 8}
+    prompt = {"hidden_size": 16, "image_size": 40, "patch_size": 8, "mask_input_channels": 8}
+    decoder = {"hidden_size": 16, "mlp_dim": 24, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
+    config = library.SamConfig(
+        vision_config={**vision, "global_attn_indexes": [0]},
+        prompt_encoder_config=prompt,
+        mask_decoder_config=decoder,
+    )
+    torch.manual_seed(0)
+    pictures = torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(2))
+    points = torch.tensor([[[[3.0, 5.0], [30.0, 7.0]]]] * 2)
+    record = capture(library.SamModel(config).eval(), {"pixel_values": pictures, "input_points": points})
+    assert {one.stream for one in record.layers} == {"vision", "decoder"}
+    assert record.layouts["vision"].grid == (5, 5)
+    assert record.layouts["decoder"].grid is None
+    assert record.layouts["decoder"].num_tokens == next(
+        one.num_queries for one in record.layers if one.stream == "decoder"
+    )
+
+
+class Depth(nn.Module):
+    """Attention over the states that earlier layers gave to one token."""
+
+    def __init__(self):
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(12))
+
+    def forward(self, states, earlier):
+        stacked = torch.stack([*earlier, states], -2)
+        asked = self.query.expand(*states.shape[:2], 1, -1)
+        return functional.scaled_dot_product_attention(asked, stacked, stacked).squeeze(-2)
+
+
+class ReadsBack(nn.Module):
+    """Attention over tokens, twice, and over the earlier states of each token."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.MultiheadAttention(12, 3, batch_first=True)
+        self.depth = Depth()
+        self.second = nn.MultiheadAttention(12, 3, batch_first=True)
+
+    def forward(self, states):
+        one = self.first(states, states, states)[0]
+        two = self.depth(one, [states])
+        return self.second(two, two, two)[0]
+
+
+def test_attention_over_earlier_layers_is_no_attention_over_tokens():
+    from attnlib import capture
+
+    torch.manual_seed(0)
+    record = capture(ReadsBack().eval(), torch.randn(2, 5, 12))
+    assert [(one.name, one.kind) for one in record.layers] == [("first", "self"), ("second", "self")]
