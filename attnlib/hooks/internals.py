@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from attnlib.hooks.internals_flow import SAME, Flow, Step, linear_of
-from attnlib.hooks.internals_parts import with_feed_forward, with_head, with_value
+from attnlib.hooks.internals_parts import with_feed_forward, with_value
 from attnlib.hooks.internals_walk import (
     Unlike,
     allowed,
@@ -66,19 +66,14 @@ class Collected:
         if self._flow is None:
             return
         maps = [step for step in self._flow.steps if step.value is not None and is_map(step)]
-        last: dict[str, tuple[LayerAttention, Step]] = {}
         for layer in record.layers:
-            last.pop(layer.stream, None)
             try:
                 position, output = _output_map(layer, maps)
                 self._add_tap(layer, maps[position])
-                layer.internals, end = _block(layer, output, maps[position], self._flow.steps)
+                layer.internals = _block(layer, output, maps[position], self._flow.steps)
                 maps = maps[position + 1 :]
-                last[layer.stream] = layer, end
             except Unlike as reason:
                 layer.internals = NotDecomposable(f"{layer.name} cannot be taken apart: {reason}")
-        for layer, end in last.values():
-            layer.internals = with_head(layer.internals, end)
         self._flow = None
 
     def _add_tap(self, layer: LayerAttention, output: Step) -> None:
@@ -109,9 +104,7 @@ def _read_by(output: Step) -> Step | None:
     return sources.pop() if len(sources) == 1 else None
 
 
-def _block(
-    layer: LayerAttention, output: LinearMap, made_by: Step, steps: list[Step]
-) -> tuple[BlockInternals, Step]:
+def _block(layer: LayerAttention, output: LinearMap, made_by: Step, steps: list[Step]) -> BlockInternals:
     factor, shift, end = _to_sum(made_by)
     output = folded(output, factor, shift)
     total, residual, into = _residual_sum(end, made_by)
@@ -122,8 +115,8 @@ def _block(
     block = BlockInternals(output, residual, total)
     deviation = compare(_sublayer(layer, block), total - residual, "W_O over weights x V")
     block = replace(block, norm=only_norm(into), deviation=deviation)
-    block, end = _with_second(block, into, steps)
-    return (with_value(block, layer, made_by) if layer.kind == "self" else block), end
+    block = _with_second(block, into, steps)
+    return with_value(block, layer, made_by) if layer.kind == "self" else block
 
 
 def _output_map(layer: LayerAttention, maps: list[Step]) -> tuple[int, LinearMap]:
@@ -211,7 +204,7 @@ def _residual_sum(end: Step, output: Step) -> tuple[Tensor, Tensor, Step]:
     return end.value, value, end
 
 
-def _with_second(block: BlockInternals, into: Step, steps: list[Step]) -> tuple[BlockInternals, Step]:
+def _with_second(block: BlockInternals, into: Step, steps: list[Step]) -> BlockInternals:
     """Find the feed-forward: the next sum of the sub-layer's output and something that comes from it."""
     start = origin(onward(into)[0]) if block.is_post_norm else into
     for step in steps[start.number + 1 :]:
@@ -226,8 +219,8 @@ def _with_second(block: BlockInternals, into: Step, steps: list[Step]) -> tuple[
             continue
         if step.value.shape != block.total.shape:
             continue
-        return _second(block, step, step.terms[own[0]][0], other), step
-    return block, into
+        return _second(block, step, step.terms[own[0]][0], other)
+    return block
 
 
 def _second(block: BlockInternals, step: Step, carried: Tensor, other: Step) -> BlockInternals:

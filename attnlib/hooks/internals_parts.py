@@ -1,13 +1,12 @@
-"""The parts of a block beside its attention: feed-forward, value map, and the head after the last block."""
+"""The parts of a block beside its attention: feed-forward and value map."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
-from attnlib.hooks.internals_flow import NORMS, Step, activation_of, linear_of
+from attnlib.hooks.internals_flow import Step, activation_of, linear_of
 from attnlib.hooks.internals_walk import (
     Unlike,
     compare,
@@ -16,13 +15,12 @@ from attnlib.hooks.internals_walk import (
     folded,
     is_map,
     norm_of,
-    onward,
     origin,
 )
 from attnlib.record import LayerAttention
-from attnlib.record.internals import BlockInternals, FeedForward, LinearMap, ReadoutHead
+from attnlib.record.internals import BlockInternals, FeedForward, LinearMap
 
-__all__ = ["with_feed_forward", "with_head", "with_value"]
+__all__ = ["with_feed_forward", "with_value"]
 
 
 def with_feed_forward(block: BlockInternals, step: Step, carried: Tensor, other: Step) -> BlockInternals:
@@ -134,53 +132,3 @@ def _maps_before(output: Step) -> list[Step]:
 
 def _same_rows(made: Tensor, merged: Tensor) -> bool:
     return made.numel() // made.shape[-1] == merged.shape[0] * merged.shape[1]
-
-
-def with_head(block: BlockInternals, end: Step) -> BlockInternals:
-    """Add what stands between the last block and the output: one token, linear maps, activations.
-
-    Parameters
-    ----------
-    block : the last block.
-    end : the step of its last sum.
-    """
-    index: int | None = None
-    steps: list[object] = []
-    readers = onward(end)
-    if block.second_norm is not None and len(readers) == 1:
-        readers = onward(readers[0])
-    try:
-        while readers:
-            if len(readers) != 1:
-                names = ", ".join(step.name for step in readers)
-                raise Unlike(f"{len(readers)} functions ({names}) read its output, not one head")
-            step = readers[0]
-            if step.name in NORMS and (norm := norm_of(step)) is not None:
-                steps.append(norm)
-            elif is_map(step):
-                steps.append(LinearMap(*detached(linear_of(step) or (torch.empty(0), None))))
-            elif step.name in ("getitem", "select") and (chosen := _token_of(step)) is not None:
-                if index is not None:
-                    raise Unlike("its head selects twice")
-                index = chosen
-            elif step.function is not None and len(step.parents) == 1 and step.name not in ("getitem", "mul"):
-                steps.append(activation_of(step))
-            else:
-                raise Unlike(f"its head has {step.name!r} between the last block and the output")
-            readers = onward(step, ends=True)
-    except Unlike as reason:
-        return replace(block, problem=block.problem or str(reason))
-    if index is None or not steps:
-        return replace(block, problem=block.problem or "its head does not read one token")
-    return replace(block, head=ReadoutHead(index, tuple(steps)))  # type: ignore[arg-type]
-
-
-def _token_of(step: Step) -> int | None:
-    """Return the token that ``x[:, token]`` selects."""
-    if step.name == "select":
-        return step.args[2] if tuple(step.args[1:2]) == (1,) and len(step.args) > 2 else None
-    key = step.args[1] if len(step.args) > 1 else None
-    if not isinstance(key, tuple) or len(key) < 2 or not isinstance(key[1], int):
-        return None
-    whole = slice(None)
-    return key[1] if key[0] == whole and all(one == whole for one in key[2:]) else None

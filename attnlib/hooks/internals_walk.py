@@ -84,19 +84,13 @@ def comes_from(step: Step, source: Step) -> bool:
     return False
 
 
-def onward(step: Step, *, ends: bool = False) -> list[Step]:
-    """Return the steps that read a result, looking through those that only pass it on.
-
-    Parameters
-    ----------
-    step : whose result is read.
-    ends : count steps whose own result is read by nobody, too.
-    """
+def onward(step: Step) -> list[Step]:
+    """Return the steps that read a result, looking through those that only pass it on."""
     found: list[Step] = []
     for child in step.children:
         if child.name in SAME:
-            found += onward(child, ends=ends)
-        elif ends or child.children or child.terms or child.name in NORMS:
+            found += onward(child)
+        elif child.children or child.terms or child.name in NORMS:
             found.append(child)
     return found
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["BlockInternals", "FeedForward", "LinearMap", "NormMap", "NotDecomposable", "ReadoutHead", "Rerun"]
+__all__ = ["BlockInternals", "FeedForward", "LinearMap", "NormMap", "NotDecomposable", "Rerun"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +94,8 @@ class BlockInternals:
     feed_forward : its parts, if it is two linear maps and an activation.
     value : the map from what the block reads to its value vectors, if it is one linear map.
     value_norm : the normalisation before it, in a pre-norm block.
-    head : what stands between this block and the model's output, if it is the last one.
     deviation : largest difference found when the parts were put together, relative to the output.
-    problem : why ``feed_forward``, ``value`` or ``head`` is None.
+    problem : why ``feed_forward`` or ``value`` is None.
     """
 
     output: LinearMap
@@ -108,7 +107,6 @@ class BlockInternals:
     feed_forward: FeedForward | None = None
     value: LinearMap | None = None
     value_norm: NormMap | None = None
-    head: ReadoutHead | None = None
     deviation: float = 0.0
     problem: str = ""
 
@@ -138,20 +136,6 @@ class NotDecomposable:
     """
 
     reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class ReadoutHead:
-    """What stands between the last block and the output: token ``index``, then linear maps and activations.
-
-    Parameters
-    ----------
-    index : the token that is read.
-    steps : maps, norms and activations, in order.
-    """
-
-    index: int
-    steps: tuple[LinearMap | NormMap | Callable[[Tensor], Tensor], ...]
 
 
 @runtime_checkable
