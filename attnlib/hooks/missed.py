@@ -69,7 +69,7 @@ def check_nothing_missed(session: Session, layers: Sequence[LayerAttention]) -> 
         )
     gaps = [*_gaps(session, layers, missed)]
     notes = [
-        f"{name} attends over channels or over states of one token, not over tokens: it has no token-by-token weights"
+        f"{name} attends over channels or over states of one token: it has no token-by-token weights"
         for name in dict.fromkeys(session.channelwise)
     ]
     return Missed((*notes, *_sentences(gaps)), tuple(gaps))
