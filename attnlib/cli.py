@@ -164,7 +164,11 @@ def _add_describe(commands: Any) -> None:
 def _add_map_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("picture", metavar="IMAGE", help="picture file, or sample:poster")
     command.add_argument("--model", metavar="NAME", help="see `attnlib models` (dinov2-small-saliency)")
-    command.add_argument("--method", default="rollout", metavar="NAME", help="see `attnlib methods`")
+    command.add_argument(
+        "--method",
+        metavar="NAME",
+        help="see `attnlib methods`; by default gradient_rollout for a model with labels, rollout for others",
+    )
     command.add_argument("--query", metavar="TOKEN", help="class, mean, a token index, or row,column")
     command.add_argument("--target", metavar="LABEL", help="what a gradient method explains: label or index")
     command.add_argument("--size", type=int, metavar="PIXELS", help="longer side of the model input")

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from attnlib.bands import Bands, band_map
 from attnlib.errors import NeedsError
 from attnlib.hooks import capture
@@ -52,7 +54,7 @@ def map_picture(
     picture: Any,
     *,
     model: str | LoadedModel = DEFAULT_MODEL,
-    method: str = "rollout",
+    method: str | None = None,
     query: Any = None,
     target: Any = None,
     size: int | None = None,
@@ -67,11 +69,14 @@ def map_picture(
     ----------
     picture : path, sample name, bytes, PIL image, array or Picture.
     model : name for :func:`attnlib.load_model`, or a model that is loaded.
-    method, query : as for :func:`attnlib.explain`.
+    method : as for :func:`attnlib.explain`; if omitted, the one that the scoreboard speaks for:
+        "gradient_rollout" for a model that gives each picture a label, "rollout" for any other.
+    query : as for :func:`attnlib.explain`.
     target : what a gradient method explains; the model's own first answer if omitted.
     size : pixels of the longer side of the model input; the model's own choice if omitted.
-    start_layer : first layer of a method that multiplies layers; the middle one if omitted: from layer
-        0, a few artifact patches take over the rollout of many pretrained transformers.
+    start_layer : first layer of a method that multiplies layers. If omitted, 0 where gradients weigh the
+        attention, and else the middle one: from layer 0, a few artifact patches take over the rollout of
+        many pretrained transformers.
     options : further options of the method.
     scale, cuts : as for :func:`attnlib.band_map`.
 
@@ -80,33 +85,44 @@ def map_picture(
     AttnlibError
         If a step fails; says which and what to do.
     """
-    card = METHODS[method]
     shown = load_picture(picture)
     loaded = load_model(model) if isinstance(model, str) else model
-    if "gradients" in card.needs and target is None:
-        target = _first_answer
     prepared = loaded.prepare([shown], size=size)
-    record = capture(
-        loaded,
-        prepared,
-        target=target if "gradients" in card.needs else None,
-        internals=bool({"internals", "model"} & set(card.needs)),
-    )
+    chosen_method = method or ("gradient_rollout" if loaded.labels else "rollout")
+    try:
+        record = _captured(loaded, prepared, chosen_method, target)
+    except NeedsError:
+        if method is not None or chosen_method == "rollout":
+            raise
+        chosen_method = "rollout"  # labels of pixels or boxes: no one score to explain
+        record = _captured(loaded, prepared, chosen_method, None)
+    card = METHODS[chosen_method]
     seen = record.select(stream="vision") if len(record.streams) > 1 else record
     chosen = dict(options or {})
     if start_layer is not None:
         chosen["start_layer"] = start_layer
     elif any(option.name == "start_layer" for option in card.options):
-        chosen.setdefault("start_layer", len(seen.layers) // 2)
-    relevance = explain(seen, method, query=query, **chosen)
+        chosen.setdefault("start_layer", 0 if "gradients" in card.needs else len(seen.layers) // 2)
+    relevance = explain(seen, chosen_method, query=query, **chosen)
     said = loaded.said(record.output, views=record.views)
     bands = band_map(relevance, scale=scale, cuts=cuts)
     return Mapped(shown, loaded, prepared, seen, relevance, bands, said, query)
 
 
+def _captured(loaded: LoadedModel, prepared: Prepared, method: str, target: Any) -> AttentionRecord:
+    """Capture what a method needs."""
+    needs = set(METHODS[method].needs)
+    return capture(
+        loaded,
+        prepared,
+        target=(_first_answer if target is None else target) if "gradients" in needs else None,
+        internals=bool({"internals", "model"} & needs),
+    )
+
+
 def _first_answer(output: Any) -> Any:
     """Return the score of the first answer: the highest logit, or the mean of a predicted map."""
-    logits = getattr(output, "logits", None)
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if logits is not None and logits.dim() == 2:
         return logits.max(dim=-1).values
     saliency = getattr(output, "saliency", None)
