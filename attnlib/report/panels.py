@@ -147,7 +147,7 @@ def origin(relevance: Relevance, picture: Picture, *, loaded: Any = None, in_sho
 
 
 def said_panel(said: Said, picture: Picture, *, views: Sequence[View] = (), index: int = 0) -> Told | Still:
-    """Return what the model answered: a table of labels or similarities, a map, or a sentence.
+    """Return what the model answered, beside ``print(said)``: a table of labels or similarities, or a map.
 
     Parameters
     ----------
@@ -159,16 +159,15 @@ def said_panel(said: Said, picture: Picture, *, views: Sequence[View] = (), inde
     if said.maps is not None:
         return _said_map(said, picture, views, index)
     sentence = said.sentences[index]
-    words = [sentence, *said.notes]
-    told = "".join(f"<p>{escape(line)}</p>" for line in words)
+    told = "" if said.scores else f"<p>{escape(sentence)}</p>"
     if said.scores:
         rows = "".join(
             f'<tr><td>{escape(name)}</td><td class="number">{number:.3f}</td></tr>'
             for name, number in said.scores[index][:5]
         )
         head = '<tr><th>answer</th><th class="number">score</th></tr>'
-        told += f"<table>{head}{rows}</table>"
-    return Told(told, "\n".join(words))
+        told = f"<table>{head}{rows}</table>"
+    return Told(told, "\n".join([sentence, *said.notes]))
 
 
 def _said_map(said: Said, picture: Picture, views: Sequence[View], index: int) -> Still:
