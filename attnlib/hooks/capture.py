@@ -14,7 +14,7 @@ from attnlib.hooks.capturing import capturing
 from attnlib.hooks.describe import ASSUMED, with_notes, with_readout
 from attnlib.hooks.frozen import ParametersAsConstants
 from attnlib.hooks.internals import collecting
-from attnlib.hooks.probe import probe_readout
+from attnlib.hooks.probe import known_readout
 from attnlib.hooks.rerun import Rerun
 from attnlib.hooks.targets import target_score
 from attnlib.record import AttentionRecord
@@ -104,7 +104,7 @@ def _probe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], rec
         if not own or layout is None or layout.grid is None or own[-1].num_queries != layout.num_tokens:
             continue
         try:
-            tokens = probe_readout(module, args, kwargs, own[-1].name, layout.num_tokens)
+            tokens = known_readout(module, args, kwargs, own[-1].name, layout.num_tokens)
         except CaptureError:
             continue
         if not tokens:

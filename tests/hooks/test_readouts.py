@@ -32,3 +32,24 @@ def test_every_item_is_read_at_the_end_of_its_own_text(speaker):
         one = capture(model, {key: value[item : item + 1] for key, value in inputs.items()})
         assert one.layout.readout == (token,)
         torch.testing.assert_close(explain(one, "rollout").scores[0], both[item], rtol=1e-5, atol=1e-7)
+
+
+def test_what_the_head_reads_is_asked_once_until_the_model_changes():
+    from transformers import Dinov2Config, Dinov2ForImageClassification
+
+    from attnlib import capture
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 28}
+    model = Dinov2ForImageClassification(Dinov2Config(**sizes, patch_size=14, num_labels=3)).eval()
+    passes = []
+    model.dinov2.register_forward_hook(lambda *_: passes.append(1))
+    pixels = torch.rand(1, 3, 28, 42, generator=torch.Generator().manual_seed(1))
+    first = capture(model, pixels).layout.readout
+    assert len(passes) == 2
+    assert capture(model, pixels).layout.readout == first
+    assert len(passes) == 3
+    with torch.no_grad():
+        model.classifier.weight[:, 12:] = 0  # the head reads the class token alone
+    assert capture(model, pixels).layout.readout_indices == (0,)
+    assert len(passes) == 5
