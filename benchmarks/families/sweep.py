@@ -33,13 +33,13 @@ def try_family(name: str) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    import by_hand
-    import by_hand_more
+    from by_hand import MADE
+    from fitting import inputs_for
     from particular import adjust, made_with, own_inputs
-    from shrink import PLANS, build, inputs_for, shrunken
+    from shrink import PLANS, build, shrunken
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    made = {**by_hand.MADE, **by_hand_more.MADE}.get(name)
+    made = MADE.get(name)
     if made is not None:
         try:
             model, inputs = made()
