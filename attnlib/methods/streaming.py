@@ -66,39 +66,52 @@ def carry(
     )
     value = source.value[:, chosen]
     arrived = torch.zeros_like(vector)
+    together = min(query.shape[1], torch.get_num_threads())
     for item in range(vector.shape[0]):
         rows = torch.nonzero((vector[item] != 0).any(dim=0)).flatten()
-        for head in range(query.shape[1]):
-            _one_head(
-                query[item, head][rows],
-                key[item, head].t().contiguous(),
+        if len(rows) == 0:
+            continue
+        for first in range(0, query.shape[1], together):
+            heads_now = slice(first, first + together)
+            arrived[item] += _some_heads(
+                query[item, heads_now][:, rows],
+                key[item, heads_now].transpose(1, 2).contiguous(),
                 vector[item][:, rows],
-                arrived[item],
-                None if slope is None else (slope[item, head][rows], value[item, head].t().contiguous()),
+                None
+                if slope is None
+                else (slope[item, heads_now][:, rows], value[item, heads_now].transpose(1, 2).contiguous()),
             )
     return arrived / query.shape[1]
 
 
-def _one_head(
-    query: Tensor, key: Tensor, carried: Tensor, arrived: Tensor, gradient: tuple[Tensor, Tensor] | None
-) -> None:
-    """Add what one head carries to ``arrived``; ``key`` is [dim, key]."""
-    if len(query) == 0:
-        return
-    bound = float(query.norm(dim=1).max() * key.norm(dim=0).max())
-    buffer = query.new_empty(ROWS, key.shape[1])
+def _some_heads(
+    query: Float[Tensor, "head query dim"],
+    key: Float[Tensor, "head dim key"],
+    carried: Float[Tensor, "start query"],
+    gradient: tuple[Tensor, Tensor] | None,
+) -> Float[Tensor, "start key"]:
+    """Return the sum of what a few heads carry.
+
+    As many heads as there are threads go together: each thread then finds the block of its head in its own
+    cache at every step.
+    """
+    bound = float((query.norm(dim=2).amax(dim=1) * key.norm(dim=1).amax(dim=1)).max())
+    buffer = query.new_empty(len(query), ROWS, key.shape[2])
     second = torch.empty_like(buffer) if gradient is not None else buffer
-    for start in range(0, len(query), ROWS):
-        stop = min(start + ROWS, len(query))
-        block = buffer[: stop - start]
-        torch.mm(query[start:stop], key, out=block)
+    arrived = query.new_zeros(len(query), len(carried), key.shape[2])
+    for start in range(0, query.shape[1], ROWS):
+        stop = min(start + ROWS, query.shape[1])
+        # a shorter last block gets memory of its own: part of the buffer would not be contiguous
+        block = buffer if stop - start == ROWS else query.new_empty(len(query), stop - start, key.shape[2])
+        torch.bmm(query[:, start:stop], key, out=block)
         if not bound <= LARGEST_EXPONENT:  # e^s could leave the range of float32, or is not a number
-            block.sub_(block.amax(dim=1, keepdim=True))
+            block.sub_(block.amax(dim=2, keepdim=True))
         block.exp_()
-        share = carried[:, start:stop] / block.sum(dim=1)
+        share = carried[:, start:stop] / block.sum(dim=2).unsqueeze(1)
         if gradient is not None:
             slope, value = gradient
-            other = second[: stop - start]
-            torch.mm(slope[start:stop], value, out=other)
+            other = second if stop - start == ROWS else torch.empty_like(block)
+            torch.bmm(slope[:, start:stop], value, out=other)
             block.mul_(other.clamp_(min=0))
-        arrived.addmm_(share, block)
+        arrived.baddbmm_(share, block)
+    return arrived.sum(dim=0)
