@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 
 import torch
 from jaxtyping import Float, Int
@@ -65,7 +66,7 @@ class Bands:
     @property
     def ranges(self) -> tuple[tuple[float, float], ...]:
         """(from, to) of each of the five shades on the scale of the cuts; the last has no upper end."""
-        edges = (0.0, *self.cuts, self.red_from, float("inf"))
+        edges = (0.0, *self.cuts, self.red_from, inf)
         return tuple(pairwise(edges))
 
 
@@ -97,9 +98,7 @@ def band_map(
         raise InputError(f"scale must be 'lift' or 'mass', got {scale!r}")
     if relevance.scores.dim() != 2:
         raise InputError("bands need one map per item: choose one query instead of 'all'")
-    edges = tuple(float(c) for c in (cuts or (LIFT_CUTS if scale == "lift" else MASS_CUTS)))
-    if len(edges) != 3 or not 0 < edges[0] < edges[1] < edges[2]:
-        raise InputError(f"cuts must be three increasing numbers above 0, got {cuts!r}")
+    edges = _edges(cuts, LIFT_CUTS if scale == "lift" else MASS_CUTS)
     if scale == "mass" and edges[2] >= 1:
         raise InputError(f"cuts by rank are fractions below 1, got {cuts!r}")
     if not bool(torch.isfinite(relevance.scores).all()):
@@ -119,7 +118,7 @@ def band_map(
     return Bands(
         labels=labels,
         lift=lift,
-        cuts=(edges[0], edges[1], edges[2]),
+        cuts=edges,
         scale=scale,
         share=mass,
         area=area,
@@ -128,6 +127,20 @@ def band_map(
         shade_share=shade_mass,
         shade_area=shade_area,
     )
+
+
+def _edges(
+    cuts: Sequence[float | int] | None, default: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    if cuts is None:
+        return default
+    try:
+        low, moderate, highest = (float(cut) for cut in cuts)
+    except (TypeError, ValueError):
+        raise InputError(f"cuts must be three increasing numbers above 0, got {cuts!r}") from None
+    if not 0 < low < moderate < highest < inf:
+        raise InputError(f"cuts must be three increasing numbers above 0, got {cuts!r}")
+    return low, moderate, highest
 
 
 def _grade(values: Tensor, edges: Sequence[float]) -> Tensor:

@@ -18,6 +18,7 @@ from attnlib.record import Relevance
 __all__ = ["Region", "Regions"]
 
 Box = tuple[float | int, float | int, float | int, float | int]
+_ROUNDING = 1e-4  # how far a coverage may lie above 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,11 @@ class Region:
     source : who found it, such as "rapidocr", "given".
     confidence : the finder's own confidence, 0..1, if it has one.
     details : further facts, such as the words read, or ``part_of``: the region it is a part of.
+
+    Raises
+    ------
+    InputError
+        If the mask is not [height, width] within 0..1.
     """
 
     name: str
@@ -40,6 +46,16 @@ class Region:
     source: str = "given"
     confidence: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape, kind = np.shape(self.mask), getattr(self.mask, "dtype", None)
+        if len(shape) != 2 or 0 in shape:
+            raise InputError(f"the mask {self.name!r} must be [height, width], got {list(shape)}")
+        if kind != bool and not (np.min(self.mask) >= 0 and np.max(self.mask) <= 1 + _ROUNDING):
+            raise InputError(
+                f"the mask {self.name!r} must hold coverage within 0..1, got {np.min(self.mask):g}.."
+                f"{np.max(self.mask):g}; Regions.from_masks reads 0..255 too"
+            )
 
     @cached_property
     def area(self) -> float:
@@ -77,7 +93,7 @@ class Regions:
     items: tuple[Region, ...]
     size: tuple[int, int]
     notes: tuple[str, ...] = ()
-    _grids: dict[Any, Tensor] = field(default_factory=dict, repr=False)
+    _grids: dict[Any, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_masks(cls, masks: Mapping[str, Any]) -> Regions:
@@ -230,7 +246,7 @@ def _coverage(mask: Any, name: str) -> np.ndarray:
             f"the mask {name!r} must hold coverage within 0..1 (or 0..255), got "
             f"{array.min():g}..{array.max():g}"
         )
-    return array / 255 if array.max() > 1 else array
+    return array / 255 if array.max() > 1 + _ROUNDING else array.clip(max=1)
 
 
 def _overlap(edges: np.ndarray, length: int) -> np.ndarray:

@@ -143,6 +143,24 @@ def test_no_region_covers_nothing():
     assert Regions((), (5, 7)).on_grid((2, 3)).shape == (0, 2, 3)
 
 
+@pytest.mark.parametrize(
+    "mask", [np.zeros(5), np.full((5, 7), 255.0), np.full((5, 7), -0.1), np.zeros((0, 7))]
+)
+def test_a_region_made_by_hand_holds_coverage_too(mask):
+    from attnlib import Region
+    from attnlib.errors import InputError
+
+    with pytest.raises(InputError, match="the mask 'x' must"):
+        Region("x", mask)
+
+
+def test_coverage_a_rounding_error_above_one_is_not_taken_for_0_to_255():
+    from attnlib import Regions
+
+    region = Regions.from_masks({"a": np.full((5, 7), 1.00001)})["a"]
+    assert region.area == pytest.approx(1.0)
+
+
 def test_box_encloses_the_mask():
     from attnlib import Region
 

@@ -64,7 +64,6 @@ class Prepared:
 
 
 @runtime_checkable
-@runtime_checkable
 class Preparer(Protocol):
     """Turns pictures or texts into model inputs."""
 

@@ -141,7 +141,9 @@ def _path(source: str | os.PathLike[Any]) -> Path:
     text = os.fsdecode(source)
     if text.startswith("sample:"):
         return sample(text.removeprefix("sample:"))
-    if text.startswith(("http://", "https://", "data:")):
+    if text.startswith("file:"):
+        raise PictureError(f"give the path of the picture without 'file://': {text:.80}")
+    if "://" in text or text.startswith("data:"):
         raise PictureError(
             f"attnlib fetches nothing from the network; download the picture first: {text:.80}"
         )
@@ -177,7 +179,11 @@ def _from_bytes(content: bytes, name: str, max_pixels: int) -> Picture:
     except Image.UnidentifiedImageError:
         raise PictureError(f"{name!r} is not a picture that can be read: {_advice(content)}") from None
     except Image.DecompressionBombError as error:
-        raise PictureError(f"{name!r} is too large: {error}") from None
+        # Pillow's own limit, which max_pixels does not move
+        raise PictureError(
+            f"{name!r} is too large (a decompression bomb?): {error} Make it smaller; if you trust it, raise "
+            "PIL.Image.MAX_IMAGE_PIXELS and max_pixels"
+        ) from None
     except PictureError:
         raise
     except Exception as error:
@@ -190,7 +196,7 @@ def _from_bytes(content: bytes, name: str, max_pixels: int) -> Picture:
 
 def _advice(content: bytes) -> str:
     for start, advice in _KNOWN_STARTS.items():
-        if content.lstrip()[: len(start)] == start:
+        if content.lstrip()[: len(start)].lower() == start.lower():
             return f"it looks like {advice}" if not advice.startswith("perhaps") else advice
     if content[4:8] == b"ftyp":
         return "it looks like a HEIC or AVIF photo or a video: export it as JPEG or PNG"

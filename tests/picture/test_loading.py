@@ -215,6 +215,7 @@ def test_arrays_that_are_no_picture_are_refused_with_the_reason(load, error, arr
         (b"hello, I am a text", "no known format"),
         (b"%PDF-1.7 ...", "PDF"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (b"<!doctype html><html></html>", "web page"),
         (b"<!DOCTYPE html><html>", "web page"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         (b"version https://git-lfs.github.com/spec/v1", "LFS"),
@@ -267,8 +268,11 @@ def test_missing_files_folders_addresses_and_text_files_are_refused(load, error,
         load(tmp_path / "nowhere.png")
     with pytest.raises(error, match="folder"):
         load(tmp_path)
-    with pytest.raises(error, match="network"):
-        load("https://example.org/a.png")
+    for address in ("https://example.org/a.png", "ftp://example.org/a.png", "s3://bucket/a.png"):
+        with pytest.raises(error, match="network"):
+            load(address)
+    with pytest.raises(error, match="without 'file://'"):
+        load("file:///tmp/a.png")
     with pytest.raises(error, match="empty"):
         load("")
     with pytest.raises(error, match="binary"):

@@ -104,6 +104,9 @@ def test_an_empty_map_has_no_mass_and_no_colour(given):
         ({"scale": "rank"}, "scale must be"),
         ({"cuts": (1, 2)}, "three increasing"),
         ({"cuts": (3, 2, 1)}, "three increasing"),
+        ({"cuts": ()}, "three increasing"),
+        ({"cuts": (0.5, 1.5, float("inf"))}, "three increasing"),
+        ({"cuts": (0.5, float("nan"), 3)}, "three increasing"),
         ({"scale": "mass", "cuts": (0.5, 0.9, 1.5)}, "below 1"),
     ],
 )
