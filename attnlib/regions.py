@@ -48,10 +48,11 @@ class Region:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        shape, kind = np.shape(self.mask), getattr(self.mask, "dtype", None)
+        shape = np.shape(self.mask)
         if len(shape) != 2 or 0 in shape:
             raise InputError(f"the mask {self.name!r} must be [height, width], got {list(shape)}")
-        if kind != bool and not (np.min(self.mask) >= 0 and np.max(self.mask) <= 1 + _ROUNDING):
+        partial = np.asarray(self.mask).dtype != np.bool_
+        if partial and not (np.min(self.mask) >= 0 and np.max(self.mask) <= 1 + _ROUNDING):
             raise InputError(
                 f"the mask {self.name!r} must hold coverage within 0..1, got {np.min(self.mask):g}.."
                 f"{np.max(self.mask):g}; Regions.from_masks reads 0..255 too"
