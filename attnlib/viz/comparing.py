@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 from jaxtyping import Float
-from plotly.subplots import make_subplots
 from torch import Tensor
 
 from attnlib.errors import InputError
+from attnlib.viz.figure import Figure, subplots
 from attnlib.viz.theme import DIVERGING, SEQUENTIAL, colour_scale, look
 
 __all__ = ["comparison_figure", "maps_figure"]
@@ -27,7 +27,7 @@ def maps_figure(
     columns: int = 6,
     width: int = 900,
     dark: bool = False,
-) -> go.Figure:
+) -> Figure:
     """Draw maps side by side in one range of colours.
 
     Parameters
@@ -58,7 +58,7 @@ def comparison_figure(
     columns: int = 6,
     width: int = 900,
     dark: bool = False,
-) -> go.Figure:
+) -> Figure:
     """Draw maps in one range of colours, and below them a matrix of how much each pair agrees.
 
     Parameters
@@ -91,7 +91,7 @@ def _figure(
     columns: int,
     width: int,
     dark: bool,
-) -> go.Figure:
+) -> Figure:
     count = len(names)
     if not count == maps.shape[0] == (count if agreement is None else agreement.shape[0]):
         raise InputError(f"{count} names for {maps.shape[0]} maps")
@@ -104,7 +104,7 @@ def _figure(
     specs: list[list[dict[str, int] | None]] = [[{} for _ in range(columns)] for _ in range(rows)]
     if agreement is not None:
         specs.append([{"colspan": columns}, *[None] * (columns - 1)])
-    figure = make_subplots(
+    figure = subplots(
         rows=len(heights),
         cols=columns,
         specs=specs,

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
-from plotly.subplots import make_subplots
 from torch import Tensor
 
 from attnlib.errors import InputError
 from attnlib.layout import TokenLayout
 from attnlib.profiles import LayerProfile
+from attnlib.viz.figure import Figure, subplots
 from attnlib.viz.theme import DIVERGING, FAINT, SEQUENTIAL, colour_scale, look
 
 __all__ = ["attention_matrix", "layers_and_heads", "profile_figure"]
@@ -28,7 +28,7 @@ def layers_and_heads(
     title: str | None = None,
     width: int = 860,
     dark: bool = False,
-) -> go.Figure:
+) -> Figure:
     """Draw one small map per layer (down) and head (across), all in one range of colours.
 
     Parameters
@@ -65,7 +65,7 @@ def layers_and_heads(
             about[part][..., 0], about[part][..., 1] = layers[row], heads[column]
             about[part][..., 2], about[part][..., 3] = np.indices((height, breadth))
     low, high = limits or _limits(given)
-    figure = go.Figure(
+    figure = Figure(
         go.Heatmap(
             z=mosaic.astype(np.float32),  # half the page; far finer than a colour
             customdata=about,
@@ -104,7 +104,7 @@ def attention_matrix(
     title: str | None = None,
     width: int = 620,
     dark: bool = False,
-) -> go.Figure:
+) -> Figure:
     """Draw one attention matrix: each row is a query (receives), each column a key (gives).
 
     Parameters
@@ -128,7 +128,7 @@ def attention_matrix(
     query_names = _names(queries, layout, down, "queries")
     key_names = _names(keys, layout, across, "keys")
     low, high = limits or _limits(given)
-    figure = go.Figure(
+    figure = Figure(
         go.Heatmap(
             z=given,
             hovertemplate="query %{customdata[0]}<br>key %{customdata[1]}<br>%{z:.4g}<extra></extra>",
@@ -171,7 +171,7 @@ def attention_matrix(
 
 def profile_figure(
     profile: LayerProfile, *, index: int = 0, title: str | None = None, width: int = 860, dark: bool = False
-) -> go.Figure:
+) -> Figure:
     """Draw entropy, attention distance and prefix share over layers: a dot per head, a line for the mean.
 
     Parameters
@@ -183,7 +183,7 @@ def profile_figure(
     dark : light text on a dark ground.
     """
     parts = profile_parts(profile, index)
-    figure = make_subplots(rows=1, cols=3, subplot_titles=[name for name, _, _ in parts])
+    figure = subplots(rows=1, cols=3, subplot_titles=[name for name, _, _ in parts])
     layers = list(profile.layers)
     for column, (name, values, even) in enumerate(parts, start=1):
         for place, head in enumerate(profile.heads):

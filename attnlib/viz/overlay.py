@@ -16,6 +16,7 @@ from attnlib.bands import Bands, band_map
 from attnlib.errors import InputError
 from attnlib.picture import Picture, load_picture
 from attnlib.record import Relevance
+from attnlib.viz.figure import Figure
 from attnlib.viz.legend import LegendRow, facts, legend_rows, percent
 from attnlib.viz.marks import areas
 from attnlib.viz.placing import Placement, place
@@ -48,7 +49,7 @@ def overlay(
     title: str | None = None,
     width: int = 900,
     dark: bool = False,
-) -> go.Figure:
+) -> Figure:
     """Draw a map over the picture it belongs to.
 
     The map stands where the model looked: the patch grid covers the part of the original picture that
@@ -90,7 +91,7 @@ def overlay(
     placement = place(relevance, shown, index)
     bands = band_map(relevance) if bands is None else bands
     colour_set = choose_palette(palette)
-    figure = go.Figure()
+    figure = Figure()
     if style == "bands":
         figure.add_trace(_shades(relevance, bands, placement, colour_set, index, opacity))
         _add_legend(figure, bands, colour_set, index)
@@ -189,7 +190,7 @@ def _continuous(
     )
 
 
-def _add_legend(figure: go.Figure, bands: Bands, colours: Palette, index: int) -> None:
+def _add_legend(figure: Figure, bands: Bands, colours: Palette, index: int) -> None:
     for row in legend_rows(bands, colours, index):
         mark = {"symbol": "square", "size": 14, "line": {"width": 1, "color": FAINT}}
         mark["color"] = row.colour or "rgba(0,0,0,0)"
@@ -206,7 +207,7 @@ def _short(row: LegendRow) -> str:
     return f"<b>{row.word}</b>: {row.range}<br>{row.band}; {shares}"
 
 
-def _add_numbers(figure: go.Figure, shades: Int[np.ndarray, "row column"], placement: Placement) -> None:
+def _add_numbers(figure: Figure, shades: Int[np.ndarray, "row column"], placement: Placement) -> None:
     x, y = placement.centres()
     found = areas(shades)
     figure.add_trace(
@@ -223,7 +224,7 @@ def _add_numbers(figure: go.Figure, shades: Int[np.ndarray, "row column"], place
     )
 
 
-def _add_picture(figure: go.Figure, picture: Picture, *, grey: bool) -> None:
+def _add_picture(figure: Figure, picture: Picture, *, grey: bool) -> None:
     height, width = picture.size
     image = picture.to_pil().convert("L" if grey else "RGB")
     image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
@@ -243,7 +244,7 @@ def _add_picture(figure: go.Figure, picture: Picture, *, grey: bool) -> None:
     )
 
 
-def _add_window(figure: go.Figure, placement: Placement) -> None:
+def _add_window(figure: Figure, placement: Placement) -> None:
     if placement.covers_all:
         return
     left, top, right, bottom = placement.window
@@ -259,7 +260,7 @@ def _add_window(figure: go.Figure, placement: Placement) -> None:
 
 
 def _finish(
-    figure: go.Figure,
+    figure: Figure,
     relevance: Relevance,
     bands: Bands,
     picture: Picture,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from attnlib.errors import InputError
+from attnlib.viz.figure import Figure
 from attnlib.viz.theme import look
 
 __all__ = ["score_figure"]
@@ -23,7 +24,7 @@ def score_figure(
     constant: Number | None = None,
     measure: str = "value",
     dark: bool = False,
-) -> go.Figure:
+) -> Figure:
     """Draw the value of each method as a dot on its interval, in the order given (first on top).
 
     Parameters
@@ -44,7 +45,7 @@ def score_figure(
             f"a score figure needs as many values and ends as names, got {len(names)} names, "
             f"{len(values)} values, {len(low)} and {len(high)} ends"
         )
-    figure = go.Figure(
+    figure = Figure(
         go.Scatter(
             x=list(values),
             y=list(names),

@@ -1,0 +1,55 @@
+"""Figure: a plotly figure whose export as a picture says what it needs."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from attnlib.errors import MissingPackageError
+
+__all__ = ["Figure", "subplots"]
+
+
+class Figure(go.Figure):
+    """A plotly figure. Its export as PNG, SVG or PDF needs the extra ``export``, and a Chrome or Chromium."""
+
+    def to_image(self, *args: Any, **kwargs: Any) -> bytes:
+        """Return the figure as a picture, as plotly does.
+
+        Raises
+        ------
+        MissingPackageError
+            If kaleido, which draws it, is not installed.
+        """
+        _need_kaleido()
+        return super().to_image(*args, **kwargs)
+
+    def write_image(self, *args: Any, **kwargs: Any) -> None:
+        """Write the figure to a picture file, as plotly does.
+
+        Raises
+        ------
+        MissingPackageError
+            If kaleido, which draws it, is not installed.
+        """
+        _need_kaleido()
+        super().write_image(*args, **kwargs)
+
+
+def subplots(**options: Any) -> Figure:
+    """Return a figure with the axes of plotly's ``make_subplots``."""
+    figure = Figure()
+    make_subplots(figure=figure, **options)
+    return figure
+
+
+def _need_kaleido() -> None:
+    if find_spec("kaleido") is None:
+        raise MissingPackageError(
+            'a plotly figure as a picture needs kaleido: pip install "attnlib[export]" (and a Chrome or '
+            "Chromium). Without it: attnlib.viz.overlay_image(relevance, picture).save('map.png'), or "
+            "figure.write_html('map.html')"
+        )
