@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import textwrap
@@ -26,7 +27,7 @@ examples:
   attnlib methods rollout                         formula, paper and options of one method
   attnlib lab                                     JupyterLab on the notebooks
 
-exit codes: 0 done, 1 the work failed, 2 the command was not understood.
+exit codes: 0 done, 1 the work failed, 2 the command was not understood, 130 stopped by Ctrl-C.
 """
 
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    0 done, 1 the work failed, 2 the command was not understood.
+    0 done, 1 the work failed, 2 the command was not understood, 130 stopped by Ctrl-C.
     """
     try:
         chosen = _parser().parse_args(arguments)
@@ -60,11 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("attnlib: stopped", file=sys.stderr)
-        return 1
+        return 130
     except BrokenPipeError:
         # the reader of our output (head, less) has gone; nothing is left to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # a full disk, a folder that may not be written: the system's own words say what
+        print(f"attnlib: {error}", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,8 +149,15 @@ def _add_overlay(commands: Any) -> None:
     overlay.add_argument("-o", "--output", type=Path, metavar="PNG", help="(IMAGE.overlay.png)")
     overlay.add_argument("--style", choices=("bands", "continuous"), default="bands")
     overlay.add_argument("--palette", choices=("bands", "colour-blind"), default="bands")
-    overlay.add_argument("--opacity", type=float, default=0.55, metavar="0..1", help="of the map (0.55)")
+    overlay.add_argument("--opacity", type=_opacity, default=0.55, metavar="0..1", help="of the map (0.55)")
     overlay.add_argument("--no-legend", action="store_true", help="only the picture with the map")
+
+
+def _opacity(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
 
 
 def _add_describe(commands: Any) -> None:
@@ -183,6 +195,8 @@ def _report(chosen: argparse.Namespace) -> int:
     from attnlib.report.notebooks import find_notebook, notebook_parameters, open_notebook
     from attnlib.report.parameters import parse
 
+    if chosen.output.suffix.lower() in (".html", ".htm"):
+        raise _Usage(f"-o takes the folder where pages go, got the file name {str(chosen.output)!r}")
     source = find_notebook(chosen.notebook)
     known = notebook_parameters(open_notebook(source))
     if chosen.parameters:
@@ -218,12 +232,16 @@ def _report(chosen: argparse.Namespace) -> int:
 
 
 def _overlay(chosen: argparse.Namespace) -> int:
-    from attnlib.viz import overlay_image
+    from attnlib.report.make import ready, written
 
-    target = chosen.output or Path(f"{Path(chosen.picture).stem}.overlay.png")
+    stem = Path(chosen.picture.removeprefix("sample:")).stem
+    target = chosen.output or Path(f"{stem}.overlay.png")
     if target.suffix.lower() != ".png":
         raise _Usage(f"the overlay is a PNG file, got {target.name!r}")
+    ready(target)
     mapped = _mapped(chosen)
+    from attnlib.viz import overlay_image
+
     image = overlay_image(
         mapped.relevance,
         mapped.picture,
@@ -233,11 +251,9 @@ def _overlay(chosen: argparse.Namespace) -> int:
         opacity=chosen.opacity,
         legend=not chosen.no_legend,
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.part")
-    image.save(temporary, "PNG")
-    os.replace(temporary, target)
-    print(f"overlay: {target}")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    print(f"overlay: {written(target, file.getvalue())}")
     return 0
 
 

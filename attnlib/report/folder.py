@@ -16,7 +16,8 @@ from attnlib.report.make import run_report, written
 
 __all__ = ["Made", "find_pictures", "page_address", "run_reports", "write_index"]
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+# HEIC cannot be read here: its line in the index says so, where leaving it out would hide a picture
+_SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Made:
 def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Return the picture files among files, samples and folders, folders sorted by name, none twice.
 
+    Of a folder, hidden files and folders inside it are left out.
+
     Raises
     ------
     ReportError
@@ -47,7 +50,7 @@ def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
     for name in (os.fspath(one) for one in sources):
         source = sample(name.removeprefix("sample:")) if name.startswith("sample:") else Path(name)
         if source.is_dir():
-            inside = [p for p in sorted(source.iterdir()) if p.suffix.lower() in _SUFFIXES and p.is_file()]
+            inside = [one for one in sorted(source.iterdir()) if _is_picture(one)]
             if not inside:
                 raise ReportError(f"the folder {source} holds no picture ({', '.join(sorted(_SUFFIXES))})")
             found.update(dict.fromkeys(inside))
@@ -132,6 +135,10 @@ def write_index(made: Sequence[Made], folder: Path, *, title: str = "Attention r
     ]
     written(folder / "index.json", json.dumps(about, indent=2) + "\n")
     return written(folder / "index.html", page)
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _silent(_: str) -> None:

@@ -22,7 +22,7 @@ from attnlib.report.running import FailedNotebookError, run_notebook
 if TYPE_CHECKING:
     import nbformat
 
-__all__ = ["run_report", "written"]
+__all__ = ["ready", "run_report", "written"]
 
 
 def run_report(
@@ -56,8 +56,8 @@ def run_report(
     Raises
     ------
     ReportError
-        If a parameter is unknown or has a wrong type (before anything runs), a cell fails, or the
-        notebook shows no figure.
+        If a parameter is unknown or has a wrong type, or nothing can be written there (before anything
+        runs), a cell fails, or the notebook shows no figure.
     """
     started = time.monotonic()
     source = find_notebook(os.fspath(notebook))
@@ -67,7 +67,7 @@ def run_report(
     opened = open_notebook(source)
     known = notebook_parameters(opened)
     given = checked(known, parameters or {})
-    target.parent.mkdir(parents=True, exist_ok=True)
+    ready(target)
     aside = target.with_suffix(".failed.ipynb")
     try:
         ran = run_notebook(opened, given, timeout=timeout, progress=progress)
@@ -101,12 +101,33 @@ def _page(ran: nbformat.NotebookNode, colophon: str, show_code: bool) -> str:
         raise FailedNotebookError(str(error), ran) from None
 
 
-def written(target: Path, text: str) -> Path:
-    """Write a text file, whole or not at all."""
+def ready(target: Path) -> None:
+    """Make the folder of a file that will be written, and find out now whether it can be.
+
+    Raises
+    ------
+    ReportError
+        If the file cannot be written there.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}."):
+            pass
+    except (FileExistsError, NotADirectoryError):
+        raise ReportError(f"cannot write {target}: a file stands where its folder should be") from None
+    except OSError as error:
+        raise ReportError(f"cannot write {target}: {error.strerror or error}") from None
+    if target.is_dir():
+        raise ReportError(f"cannot write {target}: there is a folder of that name")
+
+
+def written(target: Path, content: str | bytes) -> Path:
+    """Write a file, whole or not at all; text as UTF-8."""
+    data = content.encode() if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
     except BaseException:

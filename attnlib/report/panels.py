@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from attnlib.bands import Bands
 from attnlib.errors import AttnlibError
@@ -157,7 +158,7 @@ def said_panel(said: Said, picture: Picture, *, views: Sequence[View] = (), inde
     index : which item of the batch.
     """
     if said.maps is not None:
-        return _said_map(said, picture, views, index)
+        return _said_map(said.maps[index], said.sentences[index], picture, views[index : index + 1])
     sentence = said.sentences[index]
     told = "" if said.scores else f"<p>{escape(sentence)}</p>"
     if said.scores:
@@ -170,18 +171,17 @@ def said_panel(said: Said, picture: Picture, *, views: Sequence[View] = (), inde
     return Told(told, "\n".join([sentence, *said.notes]))
 
 
-def _said_map(said: Said, picture: Picture, views: Sequence[View], index: int) -> Still:
+def _said_map(answer: Tensor, sentence: str, picture: Picture, views: Sequence[View]) -> Still:
     """Return the predicted map over the picture, 0 to 1."""
-    maps = said.maps if said.maps is not None else []
-    values = maps[index].double().numpy()
-    box = views[index].box if views else (0.0, 0.0, float(picture.size[1]), float(picture.size[0]))
+    values = answer.double().numpy()
+    box = views[0].box if views else (0.0, 0.0, float(picture.size[1]), float(picture.size[0]))
     height, width = values.shape
     placement = Placement((height, width), box, picture.size)
     plain = picture_image(picture, longest=420)
     colours = coloured(values, (0.0, max(1.0, float(values.max()))), SEQUENTIAL, 0.65)
     drawn = laid_over(plain, colours, placement)
     strip = strip_image([plain, drawn], ["the picture", "the model's answer, 0 (dark) to 1 (bright)"])
-    return Still(strip, said.sentences[index])
+    return Still(strip, sentence)
 
 
 def map_panel(
@@ -235,7 +235,8 @@ def layers_panel(mapped: Mapped, *, palette: str = "bands", index: int = 0) -> S
         except AttnlibError as error:
             captions.append(f"layer {layer.index}: {error}")
     if len(images) < len(captions) or not images:
-        return Told("<ul>" + "".join(f"<li>{escape(one)}</li>" for one in captions) + "</ul>", str(captions))
+        listed = "".join(f"<li>{escape(one)}</li>" for one in captions)
+        return Told(f"<ul>{listed}</ul>", "\n".join(captions))
     words = "; ".join(captions)
     return Still(strip_image(images, captions, columns=6), f"Attention of each layer on its own. {words}.")
 

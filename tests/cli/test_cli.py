@@ -39,7 +39,11 @@ def test_help_teaches_by_examples(run):
         (("report", "x.png", "-p", "lyer=3"), "no parameter 'lyer'"),
         (("report", "x.png", "-p", "size=large"), "takes int | None"),
         (("report", "x.png", "-p", "nonsense"), "NAME=VALUE"),
+        (("report", "x.png", "-o", "out/x.html"), "-o takes the folder"),
         (("overlay", "x.png", "-o", "x.jpg"), "PNG"),
+        (("overlay", "x.png", "--opacity", "5"), "not between 0 and 1"),
+        (("overlay", "x.png", "--style", "jet"), "invalid choice"),
+        (("describe",), "IMAGE"),
         (("methods", "magic"), "no method 'magic'"),
     ],
 )
@@ -64,6 +68,31 @@ def test_work_that_fails_is_exit_code_1_and_a_sentence(run, words, part):
     assert code == 1
     assert part in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", ["overlay", "report"])
+def test_a_place_where_nothing_can_be_written_is_told_before_anything_runs(run, tmp_path, command):
+    (tmp_path / "file").write_text("in the way")
+    target = tmp_path / "file" / ("map.png" if command == "overlay" else "pages")
+    code, out, err = run(command, "sample:poster", "-o", target)
+    assert code == 1
+    assert "cannot write" in err
+    assert "a file stands where its folder should be" in err
+    assert "Traceback" not in err
+    assert "loading" not in err
+    assert out == ""
+
+
+def test_ctrl_c_stops_with_a_word_and_the_usual_code(run, monkeypatch):
+    import attnlib.report.folder as folder
+
+    def stopped(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folder, "find_pictures", stopped)
+    code, _, err = run("report", "sample:poster")
+    assert code == 130
+    assert err == "attnlib: stopped\n"
 
 
 def test_parameters_of_the_notebook_are_listed(run):

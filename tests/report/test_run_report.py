@@ -195,6 +195,7 @@ def test_several_pictures_get_one_page_each_and_an_index(write, tmp_path, show):
     for name in ("b.png", "a & b.png", "a & b.jpg", "index.png"):
         Image.new("RGB", (7, 5)).save(folder / name)
     (folder / "notes.txt").write_text("no picture")
+    (folder / "._b.png").write_bytes(b"what a Mac leaves on a stick")
     fail = "if picture.endswith('index.png'): raise ValueError('no good')"
     notebook = write(fail, show, parameters='picture: str = ""')
     pictures = find_pictures([folder, folder / "b.png"])
