@@ -87,6 +87,8 @@ class PicturePreparer:
 class TextPreparer:
     """Tokenizes texts; which tokens the head reads follows from what the model is for."""
 
+    reads_text_only = True
+
     def __init__(self, tokenizer: Any, model: nn.Module) -> None:
         self.tokenizer = tokenizer
         self.max_length = _longest_text(getattr(model, "config", None))

@@ -59,6 +59,8 @@ class SentenceEncoder(BertModel):
 class SentencePreparer:
     """Tokenizes sentences; the head reads every token that is not padding."""
 
+    reads_text_only = True
+
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from attnlib.picture import Picture, load_picture
 from attnlib.profiles import layer_profile
 from attnlib.record import AttentionRecord, Relevance
 from attnlib.regions import Regions
+from attnlib.widgets.block_norms import block_of, norms_of_blocks
 from attnlib.widgets.image_source import image_layers, readout_row
 from attnlib.widgets.state import ExplorerState
 from attnlib.widgets.telling import region_table
@@ -47,6 +49,7 @@ class Findings:
     interpretation : the written text; None until there is a relevance over patches.
     measures : name of a measure -> its values, [layer, head].
     notes : what could not be done, in words.
+    norms : of every token after every block, as the model ran: path of the block -> [batch, token].
     """
 
     record: AttentionRecord
@@ -57,12 +60,14 @@ class Findings:
     interpretation: Interpretation | None = None
     measures: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    norms: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Bench:
     """Loads, captures and explains what a state asks for, each only when it has changed.
 
-    Every step holds one lock: widget callbacks run on other threads than cells do.
+    Widget callbacks run on other threads than cells do: what is found is read and written under one
+    lock. What takes long runs outside of it, so that the hand is never kept waiting.
     """
 
     def __init__(self, state: ExplorerState) -> None:
@@ -76,6 +81,7 @@ class Bench:
         self._captured: tuple[Any, ...] | None = None
         self._given: Regions | None = None
         self._inputs: Any = None
+        self._looking: tuple[Picture, Future[Regions]] | None = None
 
     def take(self, source: Any) -> None:
         """Use another input of the kind that this bench shows."""
@@ -119,19 +125,21 @@ class Bench:
     def capture(self) -> None:
         """Run the model once on the picture, and backward too if the method asks for a target."""
         with self.lock:
-            if self._captured == self._key() and self.findings is not None:
+            key = self._key()
+            if self._captured == key and self.findings is not None:
                 return
-            if self.loaded is None or self.picture is None:
+            loaded, picture, size = self.loaded, self.picture, self.size
+            if loaded is None or picture is None:
                 raise InputError("choose a model and a picture first")
             target, internals = self.wanted_of_capture()
-            prepared = self.loaded.prepare(self.picture, size=self.size)
-            with stoppable(self.loaded.model, self.check):
-                record = capture(self.loaded, prepared, target=target, internals=internals)
             kept = self.findings.regions if self.findings and self._same_picture() else None
-            self.findings = Findings(record, regions=kept)
-            self._inputs = prepared.inputs
-            self._say(prepared)
-            self._captured = self._key()
+        prepared = loaded.prepare(picture, size=size)
+        with stoppable(loaded.model, self.check), norms_of_blocks(loaded.model) as norms:
+            record = capture(loaded, prepared, target=target, internals=internals)
+        found = Findings(record, regions=kept, norms=norms)
+        _say(found, loaded, prepared)
+        with self.lock:
+            self.findings, self._inputs, self._captured = found, prepared.inputs, key
 
     def wanted_of_capture(self) -> tuple[Any, bool]:
         """Return the target and whether internals are kept, as the chosen method needs them."""
@@ -144,55 +152,79 @@ class Bench:
     def explain(self) -> None:
         """Run the method."""
         with self.lock:
-            found = self._found()
+            found, state = self._found(), self.state
             found.relevance = None
-            if self.state.method == ATTENTION:
+            if state.method == ATTENTION:
                 return
-            record = self.vision()
-            query = self.state.query
-            found.relevance = explain(record, self.state.method, query=query, **self.state.options)
+            record, method, query, options = self.vision(), state.method, state.query, dict(state.options)
+        relevance = explain(record, method, query=query, **options)
+        with self.lock:
+            found.relevance = relevance
 
     def measure(self) -> None:
         """Profile every layer and head."""
         with self.lock:
-            found = self._found()
-            if found.profile is None:
-                try:
-                    profile = found.profile = layer_profile(self.vision(), max_rows=64)
-                except AttnlibError as problem:
-                    found.notes.append(f"no profile: {problem}")
-                    return
-                for name in ("entropy", "distance", "prefix_share"):
-                    found.measures[name] = getattr(profile, name)[0].double().numpy()
-                self._measure_artifacts(found)
-
-    def _measure_artifacts(self, found: Findings) -> None:
-        """Add the share of every head's read-out map that lies on artifact patches."""
-        from attnlib.evaluate.artifacts import artifact_patches, artifact_share, token_norms
-
-        if self.loaded is None or self._inputs is None:
-            return
+            found, record = self._found(), self.vision()
+            if found.profile is not None:
+                return
+            loaded, inputs = self.loaded, self._inputs
         try:
-            layers = image_layers(self.vision())
-            model = getattr(self.loaded.model, "backbone", self.loaded.model)
-            norms = token_norms(model, dict(self._inputs), layers[-1][1])
-            patches = artifact_patches(norms)
-            rows = [readout_row(layer, layout) for layer, layout in layers]
-            shares = [artifact_share(row, patches.expand(len(row), -1, -1)) for row in rows]
-            found.measures["artifact_share"] = torch.stack(shares).double().numpy()
+            profile = layer_profile(record, max_rows=64)
+        except AttnlibError as problem:
+            found.notes.append(f"no profile: {problem}")
+            return
+        names = ("entropy", "distance", "prefix_share")
+        measures = {name: getattr(profile, name)[0].double().numpy() for name in names}
+        try:
+            shares = _artifact_shares(record, found.norms, loaded, inputs)
+            if shares is not None:
+                measures["artifact_share"] = shares
         except (AttnlibError, TypeError) as problem:
             found.notes.append(f"artifact patches are not known: {problem}")
+        with self.lock:
+            found.measures.update(measures)
+            found.profile = profile
 
-    def find(self) -> None:
-        """Find the named parts of the picture."""
+    def look(self) -> None:
+        """Begin to look for the named parts of the picture, beside other work; :meth:`find` waits for it."""
         from attnlib.finders import find_regions
 
         with self.lock:
-            found = self._found()
+            picture = self.picture
+            known = self.findings is not None and self.findings.regions is not None
+            begun = self._looking is not None and self._looking[0] is picture
+            if picture is None or self._given is not None or known or begun:
+                return
+            future: Future[Regions] = Future()
+            self._looking = picture, future
+
+        def search() -> None:
+            try:
+                future.set_result(find_regions(picture))
+            except BaseException as problem:  # told where it is waited for
+                future.set_exception(problem)
+
+        threading.Thread(target=search, name="attnlib-finder", daemon=True).start()
+
+    def find(self) -> None:
+        """Find the named parts of the picture."""
+        self.look()
+        with self.lock:
+            found, looking = self._found(), self._looking
             if self._given is not None:
                 found.regions = self._given
-            elif found.regions is None and self.picture is not None:
-                found.regions = find_regions(self.picture)
+            if found.regions is not None or looking is None:
+                return
+        picture, future = looking
+        while not future.done():
+            self.check()
+            wait([future], timeout=0.1)
+        if future.exception() is not None:
+            self._looking = None  # the next one may try again
+        regions = future.result()
+        with self.lock:
+            if picture is self.picture:
+                found.regions = regions
 
     def told(self, relevance: Relevance) -> tuple[str, str]:
         """Return what a map says in words, and the table of the parts of the picture, as HTML.
@@ -272,13 +304,32 @@ class Bench:
     def _same_picture(self) -> bool:
         return self._captured is not None and self._captured[2] == id(self.picture)
 
-    def _say(self, prepared: Any) -> None:
-        if self.loaded is None or self.findings is None:
-            return
-        try:
-            said = self.loaded.said(
-                self.findings.record.output, views=prepared.views, texts=getattr(prepared, "texts", ())
-            )
-            self.findings.said = tuple(said.sentences)
-        except AttnlibError as problem:
-            self.findings.notes.append(f"what the model said could not be read: {problem}")
+
+def _say(found: Findings, loaded: LoadedModel, prepared: Any) -> None:
+    try:
+        said = loaded.said(found.record.output, views=prepared.views, texts=getattr(prepared, "texts", ()))
+        found.said = tuple(said.sentences)
+    except AttnlibError as problem:
+        found.notes.append(f"what the model said could not be read: {problem}")
+
+
+def _artifact_shares(
+    record: AttentionRecord, norms: Mapping[str, torch.Tensor], loaded: LoadedModel | None, inputs: Any
+) -> np.ndarray | None:
+    """Return the share of every head's read-out map that lies on artifact patches, [layer, head]."""
+    from attnlib.evaluate.artifacts import artifact_patches, artifact_share, token_norms
+
+    layers = image_layers(record)
+    last, main = layers[-1]
+    grid = main.grid
+    block = None if loaded is None else block_of(loaded.model, last.name, norms)
+    if block is not None and grid is not None and norms[block].shape[1] == main.num_tokens:
+        marked = artifact_patches(norms[block][:, main.patch_slice].unflatten(1, grid))
+    elif loaded is not None and inputs is not None:
+        model = getattr(loaded.model, "backbone", loaded.model)
+        marked = artifact_patches(token_norms(model, dict(inputs), main))
+    else:
+        return None
+    rows = [readout_row(layer, layout) for layer, layout in layers]
+    shares = [artifact_share(row, marked.expand(len(row), -1, -1)) for row in rows]
+    return torch.stack(shares).double().numpy()

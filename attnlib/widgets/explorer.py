@@ -82,6 +82,7 @@ class Explorer(widgets.VBox):
         """Return what may come after the first picture, in order."""
         bench = self.bench
         steps = [
+            ("looking for parts of the picture", bench.look),
             ("measuring layers and heads", bench.measure),
             ("charts", self.show_chart),
             ("looking for parts of the picture", bench.find),
@@ -89,7 +90,7 @@ class Explorer(widgets.VBox):
             ("drawing", self.show),
         ]
         if self.state.kind == "text":
-            steps = [steps[0], steps[1], steps[3]]
+            steps = [steps[1], steps[2], steps[4]]
         return [(name, self._attempt(name, work)) for name, work in steps]
 
     def _attempt(self, name: str, work: Callable[[], None]) -> Callable[[], None]:
@@ -167,7 +168,7 @@ class Explorer(widgets.VBox):
         found, state = self.bench.findings, self.state
         if found is None:
             raise InputError("there is nothing to show yet")
-        maps = {} if found.relevance is None else {state.method: found.relevance}
+        maps = {} if found.relevance is None else {found.relevance.method: found.relevance}
         regions = found.regions if found.regions is not None and len(found.regions) else None
         packed = self.bench.view(regions=regions, relevances=maps, budget_mb=budget_mb)
         state.layer = min(state.layer, len(packed.document["sources"][0]["layers"]) - 1)

@@ -107,8 +107,10 @@ def explore(
     else:
         state.heads = head
     explorer.show()
+    later = explorer.later()
+    begun = 0 if text else 1  # the search for parts of a picture runs beside the method
     first = [(name, explaining), ("drawing", explorer.show)] if behind else []
-    explorer.worker.start([*first, *explorer.later()])
+    explorer.worker.start([*later[:begun], *first, *later[begun:]])
     return explorer
 
 

@@ -13,12 +13,9 @@ import torch
 from attnlib.errors import AttnlibError, InputError
 from attnlib.hooks import capture
 from attnlib.layout import TokenLayout
-from attnlib.methods import explain
 from attnlib.models import LoadedModel
-from attnlib.models.inputs import TextPreparer
-from attnlib.models.sentence import SentencePreparer
 from attnlib.record import AttentionRecord, Relevance
-from attnlib.widgets.bench import ATTENTION, Bench, Findings
+from attnlib.widgets.bench import Bench, Findings
 from attnlib.widgets.image_source import merge_heads
 from attnlib.widgets.patterns import head_patterns
 from attnlib.widgets.state import ExplorerState
@@ -48,7 +45,7 @@ class TextProfile:
 
 def reads_text(loaded: LoadedModel) -> bool:
     """Whether a model takes texts and nothing else."""
-    return isinstance(loaded.preparer, (TextPreparer, SentencePreparer))
+    return bool(getattr(loaded.preparer, "reads_text_only", False))
 
 
 class TextBench(Bench):
@@ -106,28 +103,21 @@ class TextBench(Bench):
     def capture(self) -> None:
         """Run the model once on the text that is shown, and on all texts for what it says."""
         with self.lock:
-            if self._captured == self._key() and self.findings is not None:
+            key = self._key()
+            if self._captured == key and self.findings is not None:
                 return
-            if self.loaded is None or not self.texts:
+            loaded, texts, item = self.loaded, self.texts, self.state.item
+            if loaded is None or not texts:
                 raise InputError("choose a model and a text first")
             target, internals = self.wanted_of_capture()
-            prepared = self.loaded.prepare([self.texts[self.state.item]])
-            with stoppable(self.loaded.model, self.check):
-                record = capture(self.loaded, prepared, target=target, internals=internals)
-            self.findings = Findings(record)
-            self.findings.notes += [note for note in prepared.notes if note not in record.provenance.notes]
-            self._say_all(prepared, record)
-            self._captured = self._key()
-
-    def explain(self) -> None:
-        """Run the method."""
+        prepared = loaded.prepare([texts[item]])
+        with stoppable(loaded.model, self.check):
+            record = capture(loaded, prepared, target=target, internals=internals)
+        found = Findings(record)
+        found.notes += [note for note in prepared.notes if note not in record.provenance.notes]
+        _say(found, loaded, texts, prepared)
         with self.lock:
-            found = self._found()
-            found.relevance = None
-            if self.state.method != ATTENTION:
-                query = self.state.query
-                record = self.vision()
-                found.relevance = explain(record, self.state.method, query=query, **self.state.options)
+            self.findings, self._captured = found, key
 
     def measure(self) -> None:
         """Measure entropy, distance and known patterns of every layer and head."""
@@ -136,16 +126,22 @@ class TextBench(Bench):
             if found.profile is not None or layers[0].kind != "self":
                 return
             tokens = self.tokens()
-            heads = layers[0].heads or tuple(range(layers[0].num_heads))
+        heads = layers[0].heads or tuple(range(layers[0].num_heads))
+        patterns = head_patterns(replace(found.record, layers=tuple(layers)), tokens)
+        measures = {}
+        for name in ("token before", "separators", "same word"):
+            values = patterns[name].to_numpy().reshape(len(layers), -1)
+            if not np.isnan(values).all():
+                measures[name.replace(" ", "_")] = values
+        spread = [_spread(one.weights()[0].double()) for one in layers]
+        measures["entropy"] = torch.stack([one for one, _ in spread]).numpy()
+        measures["token_distance"] = torch.stack([one for _, one in spread]).numpy()
+        with self.lock:
+            found.measures.update(measures)
             found.profile = TextProfile(tuple(one.index for one in layers), tuple(heads))
-            patterns = head_patterns(replace(found.record, layers=tuple(layers)), tokens)
-            for name in ("token before", "separators", "same word"):
-                values = patterns[name].to_numpy().reshape(len(layers), -1)
-                if not np.isnan(values).all():
-                    found.measures[name.replace(" ", "_")] = values
-            spread = [_spread(one.weights()[0].double()) for one in layers]
-            found.measures["entropy"] = torch.stack([one for one, _ in spread]).numpy()
-            found.measures["token_distance"] = torch.stack([one for _, one in spread]).numpy()
+
+    def look(self) -> None:
+        """Look for nothing: a text has no parts of a picture."""
 
     def find(self) -> None:
         """Find nothing: a text has no parts of a picture."""
@@ -229,20 +225,6 @@ class TextBench(Bench):
             title=f"{self.state.model}: {self.state.picture[:80]}",
         )
 
-    def _say_all(self, prepared: Any, record: AttentionRecord) -> None:
-        if self.loaded is None or self.findings is None:
-            return
-        try:
-            output = record.output
-            if len(self.texts) > 1:  # some models compare texts: what they say needs all of them
-                prepared = self.loaded.prepare(list(self.texts))
-                with torch.inference_mode():
-                    output = self.loaded.model(**prepared.inputs)
-            said = self.loaded.said(output, texts=prepared.texts)
-            self.findings.said = tuple(said.sentences)
-        except AttnlibError as problem:
-            self.findings.notes.append(f"what the model said could not be read: {problem}")
-
     def _key(self) -> tuple[Any, ...]:
         return (*super()._key(), self.texts, self.state.item)
 
@@ -263,3 +245,16 @@ def _spread(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     places = torch.arange(count, dtype=weights.dtype)
     apart = (places[:, None] - places[None]).abs()
     return entropy / np.log(max(count, 2)), (weights * apart).sum(dim=-1).mean(dim=-1)
+
+
+def _say(found: Findings, loaded: LoadedModel, texts: Sequence[Any], prepared: Any) -> None:
+    try:
+        output = found.record.output
+        if len(texts) > 1:  # some models compare texts: what they say needs all of them
+            prepared = loaded.prepare(list(texts))
+            with torch.inference_mode():
+                output = loaded.model(**prepared.inputs)
+        said = loaded.said(output, texts=prepared.texts)
+        found.said = tuple(said.sentences)
+    except AttnlibError as problem:
+        found.notes.append(f"what the model said could not be read: {problem}")

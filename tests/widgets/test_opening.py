@@ -89,3 +89,108 @@ def test_what_the_first_picture_does_not_need_stands_behind(scene):
         assert layer["queries"]["offset"] >= split
     assert shown.document["sources"][0]["picture"]["offset"] < split
     assert len(shown.blob) > split
+
+
+@pytest.fixture
+def slow_search(monkeypatch):
+    """A search for parts that waits until it is told to go on."""
+    import threading
+
+    import attnlib.finders
+    from attnlib.regions import Regions
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    def search(picture):
+        begun.set()
+        assert go_on.wait(20)
+        return Regions.from_masks({"a part": np.eye(*picture.size)})
+
+    monkeypatch.setattr(attnlib.finders, "find_regions", search)
+    yield begun, go_on
+    go_on.set()
+
+
+def test_the_hand_is_not_kept_waiting_by_the_search_for_parts(scene, slow_search):
+    from attnlib import explore
+
+    begun, go_on = slow_search
+    opened = explore(scene["record"], scene["picture"])
+    assert begun.wait(20)
+    opened.state.goto(0, 1)
+    assert opened.viewer.state["a"]["layer"] == 0
+    assert not opened.wait(0)
+    go_on.set()
+    assert opened.wait(60)
+    assert "a part" in opened.table.value
+    assert opened.viewer.document["sources"][0]["regions"][0]["name"] == "a part"
+
+
+def test_a_search_can_be_cancelled_while_it_runs_and_its_result_is_used_later(scene, slow_search):
+    from attnlib import explore
+
+    begun, go_on = slow_search
+    opened = explore(scene["record"], scene["picture"])
+    assert begun.wait(20)
+    opened.menu.cancel.click()
+    assert opened.wait(20)
+    assert "cancelled" in opened.step.value
+    go_on.set()
+    opened.worker.start(opened.later())
+    assert opened.wait(60)
+    assert "a part" in opened.table.value
+
+
+def test_a_search_that_fails_is_told_and_tried_again(scene, monkeypatch):
+    import attnlib.finders
+    from attnlib import explore
+
+    asked = []
+
+    def search(picture):
+        asked.append(picture)
+        raise ValueError("no parts today")
+
+    monkeypatch.setattr(attnlib.finders, "find_regions", search)
+    opened = explore(scene["record"], scene["picture"])
+    assert opened.wait(60)
+    assert "no parts today" in opened.said.value
+    assert opened.text.value
+    opened.worker.start(opened.later())
+    assert opened.wait(60)
+    assert len(asked) == 2
+
+
+def test_norms_are_heard_in_the_one_pass_and_are_those_of_the_hidden_states():
+    from attnlib import explore
+    from attnlib.evaluate.artifacts import token_norms
+    from attnlib.widgets.block_norms import block_of
+
+    opened = explore("scenes-vit", regions=None)
+    assert opened.wait(60)
+    bench = opened.bench
+    layer = bench.vision().layers[-1]
+    heard = bench.findings.norms[block_of(bench.loaded.model, layer.name, bench.findings.norms)]
+    layout = bench.vision().layout
+    told = token_norms(bench.loaded.model, dict(bench._inputs), layout)
+    torch.testing.assert_close(heard[:, layout.patch_slice].unflatten(1, layout.grid), told)
+    assert "artifact_share" in bench.findings.measures
+
+
+def test_a_list_of_bare_attention_layers_holds_no_hidden_states():
+    from torch import nn
+
+    from attnlib.widgets.block_norms import block_of, norms_of_blocks
+
+    model = nn.Module()
+    model.layers = nn.ModuleList(
+        [nn.Sequential(nn.Linear(3, 3)), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 7))]
+    )
+    with norms_of_blocks(model) as norms:
+        for block in model.layers:
+            block(torch.ones(1, 5, 3))
+    assert norms["layers.1"].shape == (1, 5)
+    assert not any(block._forward_hooks for block in model.layers)
+    assert block_of(model, "layers.0.0", norms) is None
+    assert block_of(model, "layers.1.0", norms) == "layers.1"
+    assert block_of(model, "elsewhere.0", norms) is None
