@@ -18,6 +18,7 @@ _HOME = {
     "map_picture": "attnlib.report.mapping",
     "notebook_names": "attnlib.report.notebooks",
     "origin": "attnlib.report.panels",
+    "profile_panel": "attnlib.report.panels",
     "run_report": "attnlib.report.make",
     "run_reports": "attnlib.report.folder",
     "said_panel": "attnlib.report.panels",
@@ -35,6 +36,7 @@ __all__ = [
     "map_picture",
     "notebook_names",
     "origin",
+    "profile_panel",
     "run_report",
     "run_reports",
     "said_panel",
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from attnlib.report.panels import legend_table as legend_table
     from attnlib.report.panels import map_panel as map_panel
     from attnlib.report.panels import origin as origin
+    from attnlib.report.panels import profile_panel as profile_panel
     from attnlib.report.panels import said_panel as said_panel
 
 

@@ -16,17 +16,28 @@ from attnlib.errors import AttnlibError
 from attnlib.methods import explain
 from attnlib.models import Said
 from attnlib.picture import Picture, View
+from attnlib.profiles import layer_profile
 from attnlib.record import Relevance
 from attnlib.report.manifest import versions
 from attnlib.report.mapping import Mapped
 from attnlib.report.outputs import PROVENANCE
-from attnlib.viz import PALETTES, facts, legend_rows, overlay_image, picture_image, strip_image
+from attnlib.viz import PALETTES, facts, legend_rows, overlay_image, picture_image, profile_svg, strip_image
 from attnlib.viz.legend import percent
 from attnlib.viz.placing import Placement
 from attnlib.viz.static import coloured, laid_over
+from attnlib.viz.svg import Svg
 from attnlib.viz.theme import SEQUENTIAL
 
-__all__ = ["Still", "Told", "layers_panel", "legend_table", "map_panel", "origin", "said_panel"]
+__all__ = [
+    "Still",
+    "Told",
+    "layers_panel",
+    "legend_table",
+    "map_panel",
+    "origin",
+    "profile_panel",
+    "said_panel",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +250,21 @@ def layers_panel(mapped: Mapped, *, palette: str = "bands", index: int = 0) -> S
         return Told(f"<ul>{listed}</ul>", "\n".join(captions))
     words = "; ".join(captions)
     return Still(strip_image(images, captions, columns=6), f"Attention of each layer on its own. {words}.")
+
+
+def profile_panel(mapped: Mapped, *, index: int = 0) -> Svg | Told:
+    """Return how evenly, how far and how much to prefix tokens each layer attends, or why it is not known.
+
+    Parameters
+    ----------
+    mapped : a picture that was mapped.
+    index : which item of the batch.
+    """
+    try:
+        return profile_svg(layer_profile(mapped.record), index=index)
+    except AttnlibError as error:
+        words = f"There are no such charts for this model: {error}."
+        return Told(f"<p>{escape(words)}</p>", words)
 
 
 def _encoded(image: Image.Image) -> tuple[str, bytes]:
