@@ -11,11 +11,12 @@ from torch import Tensor
 from attnlib.errors import InputError
 from attnlib.layout import TokenLayout
 from attnlib.methods.card import Option
-from attnlib.methods.engine import Block, LinearTransition, blocks_of
+from attnlib.methods.engine import Block, LinearTransition, active_rows, blocks_of
 from attnlib.methods.propagation import propagated
 from attnlib.methods.queries import find_starts
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
+from attnlib.methods.stream_rows import Carried, rows_between
 from attnlib.methods.streaming import carry
 from attnlib.methods.streams import Pair, relate, stream_sizes
 from attnlib.methods.transitions import START_LAYER, gradient_rows, number_bytes
@@ -61,9 +62,10 @@ PAIR_MATRICES = 8
     ),
     needs=("gradients",),
     cost="one backward pass, then one pass over attention and gradients, memory linear in the number of "
-    "tokens; "
-    "with two streams whole matrices, about 8 x (n^2 + m^2) numbers an item: 1.6 GB for 5,000 tokens each, "
-    "refused before the work if that is not free (or above max_memory)",
+    "tokens, also through an encoder and its decoder (there each cross-attention call is one more pass over "
+    "the decoder's layers). Where two streams read each other, or for query='all' between two, each call "
+    "multiplies states by states, and whole matrices are kept: about 8 x (n^2 + m^2) numbers an item, 1.6 GB "
+    "for 5,000 tokens each, refused before the work if that is not free (or above max_memory)",
     deviations=(
         "A row that received nothing from others is 0/0 in the normalisation; it counts as 0 and the map "
         "says so. "
@@ -135,41 +137,76 @@ def _two_streams(
     keys = pair.other(reader) if key_stream is None else pair.reader(key_stream)
     record = request.record if request.layers is None else request.record.select(layers=request.layers)
     request.refuse_gaps(record.layers)
-    _check_size(request, record.layers, pair)
-    relations = relate(record.layers, pair, _whole, **rules)
-    matrix = relations.matrices[reader, keys]
+    sizes = stream_sizes(record.layers, pair)
+    probe = record.layers[0].weights(
+        heads=_one(record.layers[0].heads), queries=_one(record.layers[0].queries)
+    )
+    every = isinstance(request.query, str) and request.query == "all"
+    dense = every or len(pair.readers) > 1
+    if dense:
+        _check_size(request, record.layers, sizes)
     starts = find_starts(
         request.query,
-        _layout(request, reader, matrix.shape[1]),
-        batch_size=matrix.shape[0],
-        num_queries=matrix.shape[1],
-        dtype=matrix.dtype,
-        device=matrix.device,
+        _layout(request, reader, sizes[reader]),
+        batch_size=record.layers[0].batch_size,
+        num_queries=sizes[reader],
+        dtype=probe.dtype,
+        device=probe.device,
         seen=request.record.seen.get(reader),
     )
-    scores = starts.weights @ matrix
+    if dense:
+        relations = relate(record.layers, pair, _whole, **rules)
+        matrix, notes = relations.matrices[reader, keys], relations.notes
+        scores = matrix if every else starts.weights @ matrix
+    else:
+        ways = Carried(_carried, _received)
+        scores, notes = rows_between(
+            record.layers, pair, starts.weights, ways, reader=reader, keys=keys, sizes=sizes, **rules
+        )
     identity = starts.weights if reader == keys else None
-    if not starts.every:
+    if not every:
         scores, identity = scores.squeeze(1), None if identity is None else identity.squeeze(1)
     return Answer(
         scores,
         identity,
         f"{starts.words} of the {reader}",
-        _layout(request, keys, matrix.shape[2]),
+        _layout(request, keys, sizes[keys]),
         request.record.seen.get(keys),
-        (*relations.notes, f"relevance of the {keys} tokens to the {reader}"),
+        (*notes, f"relevance of the {keys} tokens to the {reader}"),
         {"query_stream": reader, "key_stream": keys},
     )
 
 
-def _check_size(request: Request, layers: Sequence[LayerAttention], pair: Pair) -> None:
-    sizes = stream_sizes(layers, pair)
+def _carried(layer: LayerAttention, vector: Tensor) -> Tensor:
+    """Return rows times a layer."""
+    moved = carry(layer, vector, positive_gradient=True)
+    if moved is not None:
+        return moved
+    arrived = vector.new_zeros(*vector.shape[:-1], layer.num_keys)
+    for rows in blocks_of(layer, active_rows(vector)):
+        arrived += vector[..., rows] @ gradient_rows(layer, rows, positive=True)
+    return arrived
+
+
+def _received(layer: LayerAttention, columns: Tensor) -> Tensor:
+    """Return a layer times columns."""
+    parts = [gradient_rows(layer, rows, positive=True) @ columns for rows in blocks_of(layer)]
+    return torch.cat(parts, dim=1)
+
+
+def _one(kept: tuple[int, ...] | None) -> list[int]:
+    return [0] if kept is None else [kept[0]]
+
+
+def _check_size(request: Request, layers: Sequence[LayerAttention], sizes: dict[str, int]) -> None:
     squares = sum(size**2 for size in sizes.values())
     words = " and ".join(f"{size} ({stream})" for stream, size in sizes.items())
     request.demand(
         PAIR_MATRICES * layers[0].batch_size * squares * number_bytes(layers[0]),
-        f"between two streams, whole matrices over {words} tokens are needed",
-        "take one item at a time, a smaller input, or one stream with record.select(stream=...)",
+        f"between two streams that read each other, or for query='all', whole matrices over {words} tokens "
+        "are needed",
+        "ask for one token, take one item at a time, a smaller input, or one stream with "
+        "record.select(stream=...)",
     )
 
 

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnlib.errors import InputError, LayoutError
 from attnlib.methods.transitions import ZERO_ROWS
 from attnlib.record import LayerAttention
 
-__all__ = ["Pair", "Relations", "normalised", "relate", "stream_sizes"]
+__all__ = ["Pair", "Relations", "normalised", "relate", "stream_sizes", "together"]
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,21 @@ class Relations:
 
 
 def normalised(
-    relevance: Float[Tensor, "batch query query"], notes: list[str]
-) -> Float[Tensor, "batch query query"]:
+    relevance: Float[Tensor, "batch query query"],
+) -> tuple[Float[Tensor, "batch query query"], Bool[Tensor, " batch"]]:
     r"""Divide what a token received from others by its sum; rows without any stay 0 there.
 
     .. math:: \bar R = \operatorname{rownorm}(R - I) + I
+
+    Returns
+    -------
+    The normalised matrices, and which items have a row without any.
     """
     eye = torch.eye(relevance.shape[-1], dtype=relevance.dtype, device=relevance.device)
     received = relevance - eye
     total = received.sum(dim=-1, keepdim=True)
     empty = total == 0
-    if bool(empty.any()):
-        notes.append(ZERO_ROWS)
-    return torch.where(empty, 0.0, received / torch.where(empty, 1.0, total)) + eye
+    return torch.where(empty, 0.0, received / torch.where(empty, 1.0, total)) + eye, empty.flatten(1).any(1)
 
 
 def relate(
@@ -112,7 +114,7 @@ def relate(
     transition : layer -> its gradient-weighted attention, [batch, query, key].
     normalise : apply the paper's equations 8 and 9.
     own_factors : multiply cross-attention by the self relevance of both streams (equation 10).
-    drop_on_empty_row : forget a cross-attention call if any row of a factor is 0/0, as the published
+    drop_on_empty_row : forget an item's cross-attention call if any row of a factor is 0/0, as the published
         encoder-decoder code does.
     """
     state = _start(layers, pair)
@@ -127,25 +129,27 @@ def relate(
                 state[own, keys] = state[own, keys] + weights @ state[own, keys]
             position += 1
             continue
-        together = _together(layers, position)
+        calls = together(layers, position)
         before = dict(state)
-        for cross in together:
+        for cross in calls:
             own, other = cross.stream, pair.other(cross.stream)
             weights = transition(cross)
             added, fresh = weights, weights
             if own_factors:
-                notes: list[str] = []
                 left, right = before[own, own], before[other, other]
+                empty = torch.zeros(len(weights), dtype=torch.bool, device=weights.device)
                 if normalise:
-                    left, right = normalised(left, notes), normalised(right, notes)
+                    (left, above), (right, below) = normalised(left), normalised(right)
+                    empty = above | below
                 added = left.transpose(-1, -2) @ weights @ right
-                if notes and drop_on_empty_row:
-                    added = torch.zeros_like(added)
-                result.notes += notes
+                if drop_on_empty_row:
+                    added = torch.where(empty[:, None, None], 0.0, added)
+                if bool(empty.any()):
+                    result.notes.append(ZERO_ROWS)
             state[own, other] = state[own, other] + added
             if len(pair.readers) == 2:
                 state[own, own] = state[own, own] + fresh @ before[other, own]
-        position += len(together)
+        position += len(calls)
     return result
 
 
@@ -184,7 +188,7 @@ def stream_sizes(layers: Sequence[LayerAttention], pair: Pair) -> dict[str, int]
     return sizes
 
 
-def _together(layers: Sequence[LayerAttention], position: int) -> list[LayerAttention]:
+def together(layers: Sequence[LayerAttention], position: int) -> list[LayerAttention]:
     """Return the cross-attention calls that read the same states: neighbours, one per stream."""
     found = [layers[position]]
     for layer in layers[position + 1 :]:
