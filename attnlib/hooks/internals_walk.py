@@ -135,6 +135,8 @@ def compare(rebuilt: Tensor, real: Tensor, what: str, scale_of: Tensor | None = 
     Unlike
         If it is larger than rounding explains.
     """
+    if rebuilt.shape != real.shape:
+        raise Unlike(f"{what} has the shape {list(rebuilt.shape)}, the model computed {list(real.shape)}")
     scale = (real if scale_of is None else scale_of).abs().amax().clamp(min=torch.finfo(real.dtype).tiny)
     worst = float((rebuilt - real).abs().amax() / scale)
     if not worst <= allowed(real):

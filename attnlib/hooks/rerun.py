@@ -101,6 +101,12 @@ class Rerun:
             )
         return found[0]
 
+    def start_name(self, stream: str) -> str:
+        """Return what a stream starts from: "embeddings" of its tokens, or the name of an input."""
+        key, given = self._given(stream)
+        ids = not given.is_floating_point() or key == "inputs_embeds"
+        return "embeddings" if ids else f"input {key}" if isinstance(key, int) else key
+
     def score(
         self,
         stream: str,

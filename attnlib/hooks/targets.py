@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,9 +48,8 @@ def target_score(
         return score
     logits = _logits(output)
     batch = logits.shape[0]
-    wanted = [target] * batch if isinstance(target, int | str) else list(target)
-    if isinstance(target, Tensor):
-        wanted = [int(i) for i in target.flatten()]
+    given: Any = target.tolist() if hasattr(target, "tolist") else target  # an array or a tensor
+    wanted = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given] * batch
     if len(wanted) != batch:
         raise InputError(f"{len(wanted)} targets for a batch of {batch}: give one, or one per item")
     indices = [_index(one, labels or {}, logits.shape[-1]) for one in wanted]
@@ -78,6 +78,13 @@ def _index(target: int | str, labels: Mapping[str, int], num_labels: int) -> int
             known = ", ".join(list(labels)[:8])
             raise InputError(f"unknown label {target!r}; the model knows {known or 'no label names'}")
         return labels[target]
-    if not -num_labels <= int(target) < num_labels:
+    try:
+        index = operator.index(target)
+    except TypeError:
+        raise InputError(
+            f"a target is a label index, a label name, one of these per item, or a function of the output; "
+            f"got {target!r}"
+        ) from None
+    if not -num_labels <= index < num_labels:
         raise InputError(f"target {target} is outside the {num_labels} labels")
-    return int(target)
+    return index

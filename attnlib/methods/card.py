@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,17 +89,19 @@ class Option:
         elif self.kind in ("int", "float"):
             try:
                 number = int(value) if self.kind == "int" else float(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise problem from None
-            if isinstance(value, bool | str) or number != value:
+            if isinstance(value, bool | str) or number != value or not math.isfinite(number):
                 raise problem
             if (self.low is not None and number < self.low) or (self.high is not None and number > self.high):
                 raise problem
             return number
         elif self.kind == "indices":
-            if isinstance(value, str | bool) or not isinstance(value, int | Sequence | range):
+            value = value.tolist() if hasattr(value, "tolist") else value
+            several = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+            if not all(isinstance(one, int) and not isinstance(one, bool) for one in several):
                 raise problem
-            if not isinstance(value, int) and len(value) == 0:
+            if not several:
                 raise InputError(f"{method}: {self.name} is an empty selection; None means all")
         return value
 

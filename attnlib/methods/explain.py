@@ -10,10 +10,11 @@ import torch
 from attnlib.errors import InputError
 from attnlib.methods.card import MethodCard
 from attnlib.methods.generation import JOINED, with_steps_joined
-from attnlib.methods.looks import warnings_about
+from attnlib.methods.looks import padding_at_the_end, warnings_about
 from attnlib.methods.registry import METHODS
 from attnlib.methods.request import Answer, Request
 from attnlib.record import AttentionRecord, Relevance
+from attnlib.record.indices import whole_numbers
 
 __all__ = ["explain"]
 
@@ -71,12 +72,15 @@ def explain(
     if not record.layers:
         raise InputError("the record holds no attention call")
     whole = with_steps_joined(record)
-    request = Request(whole, query, layers, method, max_memory)
+    chosen = layers if layers is None or isinstance(layers, int) else whole_numbers(layers, "layers")
+    request = Request(whole, query, chosen, method, max_memory)
     request.require(card.needs)
     with torch.no_grad():
         answer = _run(card, request, settled)
     if whole is not record:
         answer.notes = (*answer.notes, JOINED)
+    if {"gradients", "model"} & set(card.needs):
+        answer.notes = (*answer.notes, *padding_at_the_end(whole, settled.get("target")))
     return _relevance(request, answer, settled)
 
 
@@ -99,7 +103,7 @@ def _relevance(request: Request, answer: Answer, options: dict[str, Any]) -> Rel
         seen = None
     shown = {name: value for name, value in {**options, **answer.options}.items() if _plain(value)}
     if request.layers is not None:
-        shown["layers"] = request.layers if isinstance(request.layers, int) else list(request.layers)
+        shown["layers"] = request.layers
     found = Relevance(
         answer.scores,
         layout,

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from attnlib.errors import InputError, MissingPackageError
-from attnlib.methods.model_input import TARGET, handle_of, refuse_query
+from attnlib.methods.model_input import TARGET, depends, handle_of, refuse_query
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 from attnlib.methods.windows import refuse_windows
@@ -115,16 +116,21 @@ def _raw_maps(
             'Grad-CAM needs pytorch-grad-cam: pip install "attnlib[attribution]"'
         ) from None
     start = handle.start(stream).requires_grad_()
-    model = _Scored(lambda given: handle.score(stream, given, target=target, taps=taps))
+    model = _Scored(lambda given: depends(handle.score(stream, given, target=target, taps=taps)))
     with package.GradCAM(model, list(taps.values()), as_picture) as cam:
         score = cam.activations_and_grads(start)
         score.sum().backward()
         seen = cam.activations_and_grads
         found = [
-            cam.get_cam_image(start, tap, None, hidden.numpy(), gradient.numpy())
+            cam.get_cam_image(start, tap, None, _array(hidden), _array(gradient))
             for tap, hidden, gradient in zip(taps.values(), seen.activations, seen.gradients, strict=True)
         ]
     return torch.stack([torch.as_tensor(one) for one in found])
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """Return an array; numpy has no bfloat16, and sums over patches want more than 16 bits."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32)).numpy()
 
 
 def _stretched(maps: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attnlib.errors import MissingPackageError
 from attnlib.methods.card import Option
-from attnlib.methods.model_input import TARGET, handle_of, per_token, refuse_query
+from attnlib.methods.model_input import TARGET, depends, handle_of, per_token, refuse_query
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 
@@ -106,7 +106,7 @@ def integrated_gradients(
     end = torch.full_like(start, baseline, requires_grad=False)
 
     def forward(point: Tensor) -> Tensor:
-        return handle.score(request.stream, point, target=target)
+        return depends(handle.score(request.stream, point, target=target))
 
     integrated = attr.IntegratedGradients(forward)
     if variant is None:
@@ -129,7 +129,7 @@ def integrated_gradients(
         notes.append(
             f"the attributions miss the change of the target by up to {worst:.0%} of it: take more steps"
         )
-    return Answer(per_token(request, found), query="the output", notes=tuple(notes))
+    return Answer(per_token(request, handle, found), query="the output", notes=tuple(notes))
 
 
 @method(
@@ -162,6 +162,10 @@ def gradient_x_input(request: Request, *, target: Any) -> Answer:
     attr = _captum()
     handle = handle_of(request, target)
     start = handle.start(request.stream).requires_grad_()
+
+    def forward(given: Tensor) -> Tensor:
+        return depends(handle.score(request.stream, given, target=target))
+
     with torch.enable_grad():
-        found = attr.InputXGradient(lambda x: handle.score(request.stream, x, target=target)).attribute(start)
-    return Answer(per_token(request, found.detach()), query="the output")
+        found = attr.InputXGradient(forward).attribute(start)
+    return Answer(per_token(request, handle, found.detach()), query="the output")

@@ -1,14 +1,16 @@
-"""What a reader must know of a finished map: it is empty, nearly even, or held by a few patches."""
+"""What a reader must know of a map: empty, nearly even, held by a few patches, or asking after padding."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from attnlib.record import Relevance
+from attnlib.record import AttentionRecord, Relevance
 
-__all__ = ["warnings_about"]
+__all__ = ["padding_at_the_end", "warnings_about"]
 
 EVEN_FROM = 0.95
 FEW = 0.01
@@ -55,6 +57,28 @@ def warnings_about(relevance: Relevance, family: str) -> tuple[str, ...]:
             "empty background too (artifact patches)"
         )
     return tuple(found)
+
+
+def padding_at_the_end(record: AttentionRecord, target: Any) -> tuple[str, ...]:
+    """Return a warning where a label index asks a language model for what follows padding.
+
+    Parameters
+    ----------
+    record : whose model was asked.
+    target : given to the method; None = that of the capture.
+    """
+    target = getattr(record.on_rerun, "target", None) if target is None else target
+    logits = getattr(record.output, "logits", None)
+    if target is None or callable(target) or not isinstance(logits, Tensor) or logits.dim() != 3:
+        return ()
+    for seen in record.seen.values():
+        ends = (~seen[:, -1].bool()).nonzero().flatten().tolist()
+        if ends and seen.shape[1] == logits.shape[1]:
+            return (
+                f"the target is what the model says after the last token, which is padding for "
+                f"{_items(ends, len(seen))}: pad on the left, or give a function of the output",
+            )
+    return ()
 
 
 def _items(items: list[int], batch_size: int) -> str:

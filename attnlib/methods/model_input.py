@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlib.errors import InputError, LayoutError, NeedsError
+from attnlib.errors import CaptureError, InputError, LayoutError, NeedsError
 from attnlib.methods.card import Option
 from attnlib.methods.request import Request
 from attnlib.record.internals import Rerun
 
-__all__ = ["TARGET", "handle_of", "per_token", "refuse_query"]
+__all__ = ["TARGET", "depends", "handle_of", "per_token", "refuse_query"]
 
 TARGET = Option(
     "target",
@@ -56,12 +56,26 @@ def refuse_query(request: Request, instead: str) -> None:
         )
 
 
-def per_token(request: Request, attribution: Tensor) -> Float[Tensor, "batch key"]:
+def depends(score: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """Return a score that was computed with its graph.
+
+    Raises
+    ------
+    CaptureError
+        If it does not depend on what it is to be explained by (a constant target, or detached numbers).
+    """
+    if torch.is_grad_enabled() and not score.requires_grad:
+        raise CaptureError("the score of the target does not depend on what it is to be explained by")
+    return score
+
+
+def per_token(request: Request, handle: Rerun, attribution: Tensor) -> Float[Tensor, "batch key"]:
     """Sum an attribution of pixels over each patch, one of embeddings over their width.
 
     Parameters
     ----------
     request : whose layout says which patch is where.
+    handle : that runs the model; says what it starts from.
     attribution : shaped as the model's start.
 
     Returns
@@ -71,10 +85,11 @@ def per_token(request: Request, attribution: Tensor) -> Float[Tensor, "batch key
     Raises
     ------
     LayoutError
-        If the patches do not tile the pixels.
+        If the patches do not tile the pixels, or it is not known which numbers belong to which token.
     """
     layout = request.layout
-    if attribution.dim() == 3:
+    name = handle.start_name(request.stream)
+    if attribution.dim() == 3 and name == "embeddings":
         scores = attribution.sum(dim=-1)
         if scores.shape[1] != layout.num_tokens:
             raise LayoutError(
@@ -84,8 +99,9 @@ def per_token(request: Request, attribution: Tensor) -> Float[Tensor, "batch key
         return scores
     if attribution.dim() != 4 or layout.grid is None or layout.patch_size is None:
         raise LayoutError(
-            f"{request.method}: the model starts from {list(attribution.shape)}, and the layout does not say "
-            "which pixels belong to which patch"
+            f"{request.method}: the model starts from {name} {list(attribution.shape)}, and the layout does "
+            "not say which of these numbers belong to which token; generic_relevance and attention_gradient "
+            "need no such layout"
         )
     (rows, columns), (height, width) = layout.grid, layout.patch_size
     pixels = attribution.sum(dim=1)

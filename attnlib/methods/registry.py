@@ -25,7 +25,7 @@ class Methods(Mapping[str, MethodCard]):
         self._cards: dict[str, MethodCard] = {}
 
     def __getitem__(self, name: str) -> MethodCard:
-        if name not in self._cards:
+        if not isinstance(name, str) or name not in self._cards:
             raise UnknownMethodError(f"there is no method {name!r}; {near(name, self._cards)}")
         return self._cards[name]
 

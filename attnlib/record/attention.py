@@ -12,6 +12,7 @@ from attnlib.errors import InputError, LayoutError, NeedsError
 from attnlib.layout import TokenLayout, with_generated
 from attnlib.picture import View
 from attnlib.record.gaps import Gap
+from attnlib.record.indices import whole_numbers
 from attnlib.record.layer import LayerAttention
 from attnlib.record.placed import JoinedAttention
 from attnlib.record.provenance import Provenance
@@ -295,9 +296,7 @@ class AttentionRecord:
 
 
 def _by_index(kept: list[LayerAttention], layers: int | Sequence[int]) -> list[LayerAttention]:
-    wanted = [layers] if isinstance(layers, int) else [int(i) for i in layers]
-    if not wanted:
-        raise InputError("empty selection of layers: None means all")
+    wanted = whole_numbers(layers, "layers")
     chosen: list[LayerAttention] = []
     for stream in dict.fromkeys(layer.stream for layer in kept):
         own = [layer for layer in kept if layer.stream == stream]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnlib.errors import InputError, LayoutError
 from attnlib.layout import TokenLayout
+from attnlib.record.indices import whole_numbers
 from attnlib.record.placed import PlacedAttention
 from attnlib.record.sources import AttentionSource
 
@@ -191,11 +192,7 @@ def _positions(
                 raise InputError(f"empty selection of {what}: None means all")
             return wanted
         wanted = range(total)[wanted]
-    if isinstance(wanted, Tensor):
-        wanted = [int(i) for i in wanted.flatten()]
-    chosen = [wanted] if isinstance(wanted, int) else [int(i) for i in wanted]
-    if not chosen:
-        raise InputError(f"empty selection of {what}: None means all")
+    chosen = whole_numbers(wanted, what)
     outside = [i for i in chosen if not -total <= i < total]
     if outside:
         raise InputError(f"{outside} is outside the {total} {what}")
