@@ -110,10 +110,18 @@ def layer_profile(record: AttentionRecord, *, max_rows: int | None = 256) -> Lay
 def _check(record: AttentionRecord, layout: TokenLayout) -> None:
     first = record.layers[0]
     for layer in record.layers:
-        if layer.kind != "self" or layer.num_keys != layout.num_tokens:
-            raise InputError(f"{layer.name} is no self-attention over the {layout.num_tokens} tokens")
+        if layer.kind != "self":
+            raise InputError(f"{layer.name} is {layer.kind}-attention: select kind='self' for a profile")
+        if layer.num_keys != layout.num_tokens:
+            raise InputError(
+                f"{layer.name} works on {layer.num_keys} tokens, the layout has {layout.num_tokens}: a profile "
+                "needs layers of one size"
+            )
         if layer.source.shape[1] != first.source.shape[1]:
-            raise InputError(f"{layer.name} has {layer.source.shape[1]} heads, {first.name} another number")
+            raise InputError(
+                f"{layer.name} has {layer.source.shape[1]} heads, {first.name} {first.source.shape[1]}: a "
+                "profile needs layers of one size"
+            )
         if layer.queries is not None:
             raise InputError(f"{layer.name} kept only some query rows: capture all of them for a profile")
 

@@ -22,6 +22,7 @@ _HOME = {
     "run_report": "attnlib.report.make",
     "run_reports": "attnlib.report.folder",
     "said_panel": "attnlib.report.panels",
+    "viewer_panel": "attnlib.report.panels",
 }
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "run_report",
     "run_reports",
     "said_panel",
+    "viewer_panel",
 ]
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from attnlib.report.panels import origin as origin
     from attnlib.report.panels import profile_panel as profile_panel
     from attnlib.report.panels import said_panel as said_panel
+    from attnlib.report.panels import viewer_panel as viewer_panel
 
 
 def __getattr__(name: str) -> Any:

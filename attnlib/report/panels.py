@@ -18,6 +18,7 @@ from attnlib.models import Said
 from attnlib.picture import Picture, View
 from attnlib.profiles import layer_profile
 from attnlib.record import Relevance
+from attnlib.regions import Regions
 from attnlib.report.manifest import versions
 from attnlib.report.mapping import Mapped
 from attnlib.report.outputs import PROVENANCE
@@ -27,6 +28,7 @@ from attnlib.viz.placing import Placement
 from attnlib.viz.static import coloured, laid_over
 from attnlib.viz.svg import Svg
 from attnlib.viz.theme import SEQUENTIAL
+from attnlib.widgets import Viewer, viewer
 
 __all__ = [
     "Still",
@@ -37,6 +39,7 @@ __all__ = [
     "origin",
     "profile_panel",
     "said_panel",
+    "viewer_panel",
 ]
 
 
@@ -265,6 +268,36 @@ def profile_panel(mapped: Mapped, *, index: int = 0) -> Svg | Told:
     except AttnlibError as error:
         words = f"There are no such charts for this model: {error}."
         return Told(f"<p>{escape(words)}</p>", words)
+
+
+def viewer_panel(
+    mapped: Mapped,
+    *,
+    regions: Regions | None = None,
+    palette: str = "bands",
+    budget_mb: float | int = 1.0,
+) -> Viewer | Told:
+    """Return the viewer of every layer and head, or why there is none.
+
+    A map that lies on other patches than the attention, as after stages that merge patches, is left out.
+
+    Parameters
+    ----------
+    mapped : a picture that was mapped.
+    regions : named parts, drawn as outlines.
+    palette : name of the band palette.
+    budget_mb : what the queries that are held ready may weigh.
+    """
+    maps = {mapped.relevance.method: mapped.relevance}
+    options: dict[str, Any] = {"regions": regions, "palette": palette, "budget_mb": budget_mb}
+    problem = ""
+    for shown in (maps, None):
+        try:
+            return viewer(mapped.record, mapped.picture, relevances=shown, **options)
+        except AttnlibError as error:
+            problem = problem or str(error)
+    words = f"There is no viewer for this model: {problem}."
+    return Told(f"<p>{escape(words)}</p>", words)
 
 
 def _encoded(image: Image.Image) -> tuple[str, bytes]:

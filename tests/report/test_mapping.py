@@ -30,3 +30,40 @@ def test_a_model_whose_labels_are_for_pixels_gets_a_method_without_a_target(tmp_
     ViTImageProcessor(size={"height": 96, "width": 96}).save_pretrained(tmp_path)
     headless = replace(load_model(str(tmp_path)), labels=("sky", "grass"))
     assert map_picture("sample:poster", model=headless).relevance.method == "rollout"
+
+
+@pytest.fixture
+def swin(tmp_path):
+    """A tiny Swin: its second stage works on a coarser grid with more heads."""
+    import torch
+    from transformers import SwinConfig, SwinForImageClassification, ViTImageProcessor
+
+    torch.manual_seed(0)
+    config = SwinConfig(
+        image_size=64,
+        patch_size=4,
+        embed_dim=12,
+        depths=[2, 2],
+        num_heads=[2, 4],
+        window_size=4,
+        num_labels=5,
+    )
+    SwinForImageClassification(config).eval().save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    return str(tmp_path)
+
+
+def test_every_panel_of_a_report_stands_or_says_why_not_where_stages_merge_patches(swin):
+    from attnlib.report import layers_panel, map_panel, map_picture, profile_panel, viewer_panel
+    from attnlib.report.panels import Still, Told
+    from attnlib.widgets import Viewer
+
+    mapped = map_picture("sample:poster", model=swin)
+    assert mapped.relevance.layout.grid == (16, 16)
+    assert isinstance(map_panel(mapped), Still)
+    assert isinstance(layers_panel(mapped), Still)
+    profile = profile_panel(mapped)
+    assert isinstance(profile, Told)
+    assert "no such charts" in profile.plain
+    assert "256 tokens, the layout has 64" in profile.plain
+    assert isinstance(viewer_panel(mapped, budget_mb=0.1), Viewer)
