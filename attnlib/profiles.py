@@ -114,8 +114,8 @@ def _check(record: AttentionRecord, layout: TokenLayout) -> None:
             raise InputError(f"{layer.name} is {layer.kind}-attention: select kind='self' for a profile")
         if layer.num_keys != layout.num_tokens:
             raise InputError(
-                f"{layer.name} works on {layer.num_keys} tokens, the layout has {layout.num_tokens}: a profile "
-                "needs layers of one size"
+                f"{layer.name} works on {layer.num_keys} tokens, the layout has {layout.num_tokens}: "
+                "a profile needs layers of one size"
             )
         if layer.source.shape[1] != first.source.shape[1]:
             raise InputError(
