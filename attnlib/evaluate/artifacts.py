@@ -70,7 +70,15 @@ def artifact_patches(
 def artifact_share(
     maps: Float[Tensor, "batch height width"], patches: Bool[Tensor, "batch height width"]
 ) -> Float[Tensor, "batch"]:
-    """Return the share of the map's mass on artifact patches; a constant map gets their area."""
+    """Return the share of the map's mass on artifact patches; a constant map gets their area.
+
+    Raises
+    ------
+    InputError
+        If maps and patches differ in shape.
+    """
+    if maps.shape != patches.shape:
+        raise InputError(f"maps of {list(maps.shape)} came with patches of {list(patches.shape)}")
     positive = maps.clamp(min=0)
     total = positive.sum(dim=(-2, -1))
     return (positive * patches).sum(dim=(-2, -1)) / total.where(total > 0, torch.ones_like(total))

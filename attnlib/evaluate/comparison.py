@@ -41,7 +41,8 @@ class Comparison:
     maps : shares of mass on the common grid, summing to 1 per map.
     rank_correlation : Spearman's, over the values (signed where a method is); nan for a map without
         any order.
-    top_overlap : share of the ``top`` strongest patches that both have.
+    top_overlap : share of the ``top`` strongest patches that both have; patches that tie for the last places
+        share them, so that a constant map gains nothing by the order in which patches stand.
     mass_overlap : sum over patches of the smaller of the two shares.
     top : how many patches count as the strongest.
     notes : sentences a reader must know.
@@ -266,9 +267,12 @@ def _rank_correlation(flat: Float[Tensor, "batch map patch"]) -> Float[Tensor, "
 
 
 def _top_overlap(flat: Float[Tensor, "batch map patch"], count: int) -> Float[Tensor, "batch map map"]:
-    strongest = torch.zeros_like(flat)
-    strongest.scatter_(-1, flat.sort(dim=-1, descending=True, stable=True).indices[..., :count], 1.0)
-    return strongest @ strongest.transpose(-1, -2) / count
+    """Return the share of the strongest patches that both have; patches that tie share the last places."""
+    last = flat.sort(dim=-1, descending=True).values[..., count - 1 : count]
+    above, equal = (flat > last).to(flat), (flat == last).to(flat)
+    left = count - above.sum(dim=-1, keepdim=True)
+    strongest = above + equal * left / equal.sum(dim=-1, keepdim=True)
+    return torch.minimum(strongest[:, :, None], strongest[:, None, :]).sum(dim=-1) / count
 
 
 def _mass_overlap(flat: Float[Tensor, "batch map patch"]) -> Float[Tensor, "batch map map"]:

@@ -24,10 +24,20 @@ def coverage(masks: Tensor, grid: tuple[int, int]) -> Float[Tensor, "batch heigh
     Parameters
     ----------
     masks : [batch, rows, columns], boolean or 0..1; rows and columns need not be multiples of the grid.
+
+    Raises
+    ------
+    InputError
+        If they have other axes, or values outside 0..1 (a mask of 0 and 255 is no share).
     """
-    if masks.dim() != 3:
-        raise InputError(f"masks must be [batch, rows, columns], got {list(masks.shape)}")
-    given = masks.float()
+    given = torch.as_tensor(masks).float()
+    if given.dim() != 3:
+        raise InputError(f"masks must be [batch, rows, columns], got {list(given.shape)}")
+    if not bool(((given >= 0) & (given <= 1)).all()):
+        raise InputError(
+            f"masks must be boolean or 0..1, got {float(given.min()):g}..{float(given.max()):g}: take "
+            "mask > 0, or divide by the largest value"
+        )
     if tuple(given.shape[1:]) == tuple(grid):
         return given
     return F.interpolate(given[:, None], size=grid, mode="area")[:, 0]

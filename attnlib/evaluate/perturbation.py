@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ def fill_values(inputs: Float[Tensor, "batch channel rows columns"], fill: str |
     InputError
         If the name is unknown.
     """
-    if isinstance(fill, (int, float)):
+    if isinstance(fill, (int, float)) and math.isfinite(fill):
         return torch.full_like(inputs, float(fill))
     if fill == "mean":
         return inputs.mean(dim=(-2, -1), keepdim=True).expand_as(inputs)
@@ -96,13 +97,16 @@ def perturb(
     Raises
     ------
     InputError
-        If shapes, order or fractions cannot be used.
+        If shapes, order, fill or fractions cannot be used, or there is not one score per item.
     """
-    steps = tuple(float(f) for f in fractions)
-    if len(steps) < 2 or steps[0] < 0 or steps[-1] > 1 or sorted(set(steps)) != list(steps):
-        raise InputError(f"fractions must be at least two, increasing and in 0..1, got {fractions!r}")
+    steps = _steps(fractions)
     if order not in ("highest", "lowest"):
         raise InputError(f"order must be 'highest' or 'lowest', got {order!r}")
+    if inputs.dim() != 4 or maps.dim() != 3:
+        raise InputError(
+            "inputs must be [batch, channel, rows, columns] and maps [batch, height, width], got "
+            f"{list(inputs.shape)} and {list(maps.shape)}"
+        )
     if len(maps) != len(inputs):
         raise InputError(f"{len(inputs)} inputs came with {len(maps)} maps")
     if not bool(torch.isfinite(maps).all()):
@@ -114,7 +118,12 @@ def perturb(
     for fraction in steps:
         hidden = (rank < round(fraction * count)).to(inputs.dtype)
         hidden = _enlarged(hidden, (inputs.shape[-2], inputs.shape[-1]), patch_size)
-        scores.append(score(inputs * (1 - hidden) + filled * hidden).detach().float())
+        found = score(inputs * (1 - hidden) + filled * hidden).detach().float()
+        if found.shape != (len(inputs),):
+            raise InputError(
+                f"the score must be one number per item, [{len(inputs)}], got {list(found.shape)}"
+            )
+        scores.append(found)
     return Curves(steps, torch.stack(scores, dim=1))
 
 
@@ -149,6 +158,17 @@ def faithfulness(score: Scorer, inputs: Tensor, maps: Tensor, **options: object)
     A constant map has 0 in the mean, because both of its orders are random.
     """
     return insertion(score, inputs, maps, **options).area - deletion(score, inputs, maps, **options).area
+
+
+def _steps(fractions: Sequence[float]) -> tuple[float, ...]:
+    """Return the shares that are hidden, checked."""
+    try:
+        steps = tuple(float(f) for f in fractions)
+    except (TypeError, ValueError):
+        steps = ()
+    if len(steps) < 2 or not 0 <= steps[0] < steps[-1] <= 1 or sorted(set(steps)) != list(steps):
+        raise InputError(f"fractions must be at least two, increasing and in 0..1, got {fractions!r}")
+    return steps
 
 
 def _enlarged(hidden: Tensor, size: tuple[int, int], patch_size: tuple[int, int] | None) -> Tensor:

@@ -41,6 +41,8 @@ def similarity(
     """
     if first.shape != second.shape:
         raise InputError(f"maps of different shape: {list(first.shape)} and {list(second.shape)}")
+    if first.dim() < 2:
+        raise InputError(f"maps must be [batch, height, width], got {list(first.shape)}")
     ranks = [_mean_ranks(maps.flatten(1)) for maps in (first, second)]
     centred = [rank - rank.mean(dim=1, keepdim=True) for rank in ranks]
     norms = [part.norm(dim=1) for part in centred]

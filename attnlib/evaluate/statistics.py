@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -41,11 +42,16 @@ def mean_estimate(
     Raises
     ------
     InputError
-        If no item has a value.
+        If no item has a value, there is more than one per item, or the confidence is no share.
     """
     from scipy.stats import bootstrap
 
-    array = values.detach().cpu().double().numpy()
+    array = torch.as_tensor(values).detach().cpu().double().numpy()
+    if array.ndim != 1 or not 0 < confidence < 1:
+        raise InputError(
+            f"an estimate needs one value per item and a confidence in 0..1, got {list(array.shape)} and "
+            f"{confidence}"
+        )
     array = array[np.isfinite(array)]
     if array.size == 0:
         raise InputError("no item has a value: nothing to estimate")

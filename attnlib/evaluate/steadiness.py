@@ -99,8 +99,10 @@ def head_agreement(maps: Float[Tensor, "batch head height width"]) -> Float[Tens
     Raises
     ------
     InputError
-        If there is only one head.
+        If there is only one head, or no axis of heads.
     """
+    if maps.dim() != 4:
+        raise InputError(f"maps must be [batch, head, height, width], got {list(maps.shape)}")
     heads = maps.shape[1]
     if heads < 2:
         raise InputError("agreement needs at least two heads")

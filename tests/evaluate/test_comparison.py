@@ -62,6 +62,29 @@ def test_a_map_without_order_has_no_rank_correlation_and_says_so(maps):
     assert "no order" in " ".join(found.notes)
 
 
+def test_patches_that_tie_for_the_last_places_share_them():
+    from attnlib import Relevance, TokenLayout, compare
+
+    layout = TokenLayout((2, 3), 4, (), readout="patches")
+    rows = {
+        "even": [1, 1, 1, 1, 1, 1],
+        "ends": [3, 0, 0, 0, 0, 3],
+        "three": [0, 2, 2, 2, 0, 0],
+        "one": [0, 0, 0, 0, 0, 5],
+    }
+    found = compare(
+        {name: Relevance(torch.tensor([row]).float(), layout) for name, row in rows.items()}, top=1 / 3
+    )
+    assert found.top == 2
+    overlap = found.top_overlap[0]
+    torch.testing.assert_close(overlap.diagonal(), torch.ones(4).double())
+    assert float(overlap[0, 1]) == pytest.approx(1 / 3)  # what chance gets
+    assert float(overlap[0, 2]) == pytest.approx(1 / 2)  # a third of a place on each of three
+    assert float(overlap[1, 2]) == 0
+    # "one": its place, and a fifth of a place on each of the five others
+    torch.testing.assert_close(overlap[3, 1], torch.tensor((1 + 0.2) / 2).double())
+
+
 def test_maps_on_other_grids_keep_their_mass_in_each_place():
     from attnlib import Relevance, TokenLayout, compare
 

@@ -82,12 +82,15 @@ def test_average_precision_equals_that_of_single_pixels(loc):
         assert loc.average_precision(maps, mask)[item].item() == pytest.approx(truth, abs=1e-6)
 
 
-def test_mass_inside_equals_relevance_mass_accuracy_of_quantus(loc, masks):
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("mass_inside", "RelevanceMassAccuracy"), ("pointing_game", "PointingGame")]
+)
+def test_a_measure_equals_that_of_quantus(loc, masks, name, theirs):
     quantus = pytest.importorskip("quantus")
     maps = torch.rand(3, *GRID, generator=torch.Generator().manual_seed(5))
     binary = (masks > 0).float()
-    metric = quantus.RelevanceMassAccuracy(abs=False, normalise=False, disable_warnings=True)
-    theirs = metric(
+    metric = getattr(quantus, theirs)(abs=False, normalise=False, disable_warnings=True)
+    wanted = metric(
         model=torch.nn.Identity(),
         x_batch=np.zeros((3, 1, *GRID), np.float32),
         y_batch=np.zeros(3, int),
@@ -95,7 +98,8 @@ def test_mass_inside_equals_relevance_mass_accuracy_of_quantus(loc, masks):
         s_batch=binary[:, None].numpy().astype(bool),
         device="cpu",
     )
-    np.testing.assert_allclose(loc.mass_inside(maps, binary).numpy(), theirs, rtol=1e-5)
+    ours = getattr(loc, name)(maps, binary).numpy()
+    np.testing.assert_allclose(ours, np.array(wanted, dtype=float), rtol=1e-5)
 
 
 def test_permuting_the_batch_permutes_the_values(loc, masks):
@@ -134,22 +138,6 @@ def test_highest_patches_that_tie_share_the_hit(loc):
     assert loc.iou(maps, masks).item() == pytest.approx((1 / 3) / (2 - 1 / 3))
 
 
-def test_pointing_game_equals_that_of_quantus(loc, masks):
-    quantus = pytest.importorskip("quantus")
-    maps = torch.rand(3, *GRID, generator=torch.Generator().manual_seed(5))
-    binary = (masks > 0).float()
-    metric = quantus.PointingGame(abs=False, normalise=False, disable_warnings=True)
-    theirs = metric(
-        model=torch.nn.Identity(),
-        x_batch=np.zeros((3, 1, *GRID), np.float32),
-        y_batch=np.zeros(3, int),
-        a_batch=maps[:, None].numpy(),
-        s_batch=binary[:, None].numpy().astype(bool),
-        device="cpu",
-    )
-    assert loc.pointing_game(maps, binary).tolist() == [float(hit) for hit in theirs]
-
-
 def test_unusable_maps_are_refused(loc, masks):
     from attnlib.errors import InputError
 
@@ -159,3 +147,25 @@ def test_unusable_maps_are_refused(loc, masks):
         loc.iou(masks[:2], masks)
     with pytest.raises(InputError, match="threshold"):
         loc.iou(masks, masks, threshold="otsu")
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("spoil", [lambda m: m * 255, lambda m: -m, lambda m: m / 0, lambda m: m[0]])
+def test_masks_that_are_no_shares_are_refused(loc, masks, name, spoil):
+    from attnlib.errors import InputError
+
+    maps = torch.rand(3, *GRID, generator=torch.Generator().manual_seed(9))
+    with pytest.raises(InputError, match=r"masks"):
+        getattr(loc, name)(maps, spoil(masks))
+
+
+@pytest.mark.parametrize("size", [(3, 4), GRID, (15, 14), (50, 7), (23, 31), (1, 1)])
+def test_masks_of_any_size_give_a_constant_map_the_share_of_their_area(loc, size):
+    mask = torch.rand(2, *size, generator=torch.Generator().manual_seed(10)) > 0.4
+    value = loc.mass_inside(torch.ones(2, *GRID), mask)
+    assert ((value > 0) & (value <= 1)).all()
+    tiles = all(a % b == 0 or b % a == 0 for a, b in zip(size, GRID, strict=True))
+    if tiles:
+        torch.testing.assert_close(value, mask.float().mean(dim=(1, 2)))
+    else:
+        torch.testing.assert_close(value, mask.float().mean(dim=(1, 2)), atol=0.15, rtol=0)

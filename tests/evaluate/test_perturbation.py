@@ -133,3 +133,24 @@ def test_the_deletion_curve_equals_pixel_flipping_of_quantus(per):
             x[part], maps[part], fill=float(x[part].min()), fractions=steps,
         )  # fmt: skip
         np.testing.assert_allclose(ours.scores[0].numpy(), theirs[item], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"score": lambda x: x.mean()}, "one number per item"),
+        ({"score": lambda x: x.mean(dim=(2, 3))}, "one number per item"),
+        ({"maps": torch.rand(2, 15)}, "maps"),
+        ({"maps": torch.rand(3, *GRID)}, "2 inputs came with 3 maps"),
+        ({"fill": float("nan")}, "fill"),
+        ({"fractions": (0.0, float("nan"))}, "fractions"),
+        ({"fractions": "all"}, "fractions"),
+        ({"patch_size": (9, 9)}, "exceeds the input"),
+    ],
+)
+def test_what_gives_no_curve_is_refused(per, inputs, change, said):
+    from attnlib.errors import InputError
+
+    given = {"score": one_patch, "maps": torch.rand(2, *GRID), **change}
+    with pytest.raises(InputError, match=said):
+        per.deletion(given.pop("score"), inputs, given.pop("maps"), **given)
