@@ -3,7 +3,7 @@
 ``python benchmarks/capture.py`` measures all cases (some fifteen minutes on two quiet cores), ``--part 1``,
 ``2`` or ``3`` a third of them, ``--quick`` two. Rows go into ``capture.json``; the page ``capture.md`` and
 the table of notebook 04 are written anew. Each case is a process of its own; plain and captured runs
-alternate, and medians are given. Memory is the peak above the loaded model that has run once.
+alternate; medians are given, of the ratio that of the neighbours in time. Memory is the peak above the loaded model that has run once.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from operator import truediv
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
     result = {
         "case": name,
         "plain s": round(statistics.median(times["plain"]), 3),
-        "ratio": round(statistics.median(times["ours"]) / statistics.median(times["plain"]), 3),
+        "ratio": round(statistics.median(map(truediv, times["ours"], times["plain"])), 3),
         "plain MB": round(memory["plain"]),
         "ours MB": round(memory["ours"]),
         "kept MB": round(sum(one.source.nbytes for one in record.layers) / 1e6),
@@ -169,8 +170,8 @@ def write_pages(rows: list[dict[str, Any]], load: str) -> None:
     said = f"Load of the machine (1 minute, {os.cpu_count()} cores) when the last part began: {load}."
     (HERE / "capture.md").write_text(
         "# What capturing costs\n\n"
-        "Plain and captured forward passes alternate in one process for each case; medians of the times, "
-        "highest of the\npeaks, above the loaded model. Models have random weights and real sizes. The peak "
+        "Plain and captured forward passes alternate in one process for each case; medians of the times and of "
+        "the ratios\nof neighbouring runs, highest of the peaks, above the loaded model. Models have random weights and real sizes. The peak "
         "of a plain pass is its own\nactivations.\n\n"
         f"{body}\n\n{said}\n\n`python benchmarks/capture.py` makes this page again (`--part 1`, `2`, `3` a "
         "part).\n"

@@ -18,7 +18,7 @@ from attnlib.record import LayerAttention, ProjectedAttention
 
 __all__ = ["carry"]
 
-ROWS = 64
+ROWS = 128
 MOST_STARTS = 4
 LARGEST_EXPONENT = 60.0
 
