@@ -140,8 +140,6 @@ def test_the_deletion_curve_equals_pixel_flipping_of_quantus(per):
     [
         ({"score": lambda x: x.mean()}, "one number per item"),
         ({"score": lambda x: x.mean(dim=(2, 3))}, "one number per item"),
-        ({"maps": torch.rand(2, 15)}, "maps"),
-        ({"maps": torch.rand(3, *GRID)}, "2 inputs came with 3 maps"),
         ({"fill": float("nan")}, "fill"),
         ({"fractions": (0.0, float("nan"))}, "fractions"),
         ({"fractions": "all"}, "fractions"),
