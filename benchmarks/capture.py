@@ -3,7 +3,8 @@
 ``python benchmarks/capture.py`` measures all cases (some fifteen minutes on two quiet cores), ``--part 1``,
 ``2`` or ``3`` a third of them, ``--quick`` two. Rows go into ``capture.json``; the page ``capture.md`` and
 the table of notebook 04 are written anew. Each case is a process of its own; plain and captured runs
-alternate; medians are given, of the ratio that of the neighbours in time. Memory is the peak above the loaded model that has run once.
+alternate; medians are given, for the ratio that of neighbours in time. Memory is the peak above the loaded
+model that has run once.
 """
 
 from __future__ import annotations
@@ -170,9 +171,9 @@ def write_pages(rows: list[dict[str, Any]], load: str) -> None:
     said = f"Load of the machine (1 minute, {os.cpu_count()} cores) when the last part began: {load}."
     (HERE / "capture.md").write_text(
         "# What capturing costs\n\n"
-        "Plain and captured forward passes alternate in one process for each case; medians of the times and of "
-        "the ratios\nof neighbouring runs, highest of the peaks, above the loaded model. Models have random weights and real sizes. The peak "
-        "of a plain pass is its own\nactivations.\n\n"
+        "Plain and captured forward passes alternate in one process for each case; medians of the times and "
+        "of the\nratios of neighbouring runs, highest of the peaks, above the loaded model. Models have "
+        "random weights and real\nsizes. The peak of a plain pass is its own activations.\n\n"
         f"{body}\n\n{said}\n\n`python benchmarks/capture.py` makes this page again (`--part 1`, `2`, `3` a "
         "part).\n"
     )
