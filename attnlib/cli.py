@@ -88,7 +88,15 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "models", "List the models at hand without a network.", _models)
     methods = _command(commands, "methods", "List the methods, or explain one.", _methods)
     methods.add_argument("name", nargs="?", metavar="NAME", help="the method to explain, such as rollout")
-    lab = _command(commands, "lab", "Open JupyterLab on the notebooks of attnlib.", _lab)
+    lab = _command(
+        commands,
+        "lab",
+        "Open JupyterLab on the notebooks of attnlib.",
+        _lab,
+        "attnlib lab\n"
+        "attnlib lab -o my-notebooks                         on copies of your own, which are kept\n"
+        "attnlib lab -- --no-browser --port 8890",
+    )
     lab.add_argument("-o", "--output", type=Path, metavar="DIR", help="where your copies of the notebooks go")
     lab.add_argument("words", nargs="*", metavar="-- ARGUMENT", help="passed on to JupyterLab")
     return parser
@@ -125,7 +133,12 @@ def _add_report(commands: Any) -> None:
         "--notebook", default="90_report", metavar="NB", help="a file, or a notebook of attnlib (90_report)"
     )
     report.add_argument(
-        "-p", action="append", default=[], metavar="NAME=VALUE", dest="values", help="set a parameter of it"
+        "-p",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="values",
+        help="set a parameter of the notebook; may be given several times",
     )
     report.add_argument(
         "-o", "--output", type=Path, default=Path("reports"), metavar="DIR", help="where pages go (reports)"
@@ -146,9 +159,13 @@ def _add_overlay(commands: Any) -> None:
         "attnlib overlay photo.jpg --method raw --style continuous",
     )
     _add_map_options(overlay)
-    overlay.add_argument("-o", "--output", type=Path, metavar="PNG", help="(IMAGE.overlay.png)")
-    overlay.add_argument("--style", choices=("bands", "continuous"), default="bands")
-    overlay.add_argument("--palette", choices=("bands", "colour-blind"), default="bands")
+    overlay.add_argument("-o", "--output", type=Path, metavar="PNG", help="where it goes (IMAGE.overlay.png)")
+    overlay.add_argument(
+        "--style", choices=("bands", "continuous"), default="bands", help="four bands, or every value (bands)"
+    )
+    overlay.add_argument(
+        "--palette", choices=("bands", "colour-blind"), default="bands", help="colours of the bands (bands)"
+    )
     overlay.add_argument("--opacity", type=_opacity, default=0.55, metavar="0..1", help="of the map (0.55)")
     overlay.add_argument("--no-legend", action="store_true", help="only the picture with the map")
 
@@ -183,7 +200,9 @@ def _add_map_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--query", metavar="TOKEN", help="class, mean, a token index, or row,column")
     command.add_argument("--target", metavar="LABEL", help="what a gradient method explains: label or index")
-    command.add_argument("--size", type=int, metavar="PIXELS", help="longer side of the model input")
+    command.add_argument(
+        "--size", type=int, metavar="PIXELS", help="longer side of the model input (the model's own)"
+    )
     command.add_argument(
         "-p", action="append", default=[], metavar="NAME=VALUE", dest="values", help="an option of the method"
     )
@@ -319,7 +338,7 @@ def _methods(chosen: argparse.Namespace) -> int:
         print(METHODS[chosen.name].to_text(), end="")
         return 0
     width = max(map(len, METHODS))
-    for name, card in sorted(METHODS.items(), key=lambda pair: (pair[1].family, pair[0])):
+    for name, card in METHODS.items():
         print(f"{name:<{width}}  {card.family:<13}  {card.title}")
     print("\nattnlib methods NAME explains one: formula, paper, options.")
     return 0
