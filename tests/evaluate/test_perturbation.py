@@ -142,7 +142,6 @@ def test_the_deletion_curve_equals_pixel_flipping_of_quantus(per):
         ({"score": lambda x: x.mean(dim=(2, 3))}, "one number per item"),
         ({"fill": float("nan")}, "fill"),
         ({"fractions": (0.0, float("nan"))}, "fractions"),
-        ({"fractions": "all"}, "fractions"),
         ({"patch_size": (9, 9)}, "exceeds the input"),
     ],
 )
