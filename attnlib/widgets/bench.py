@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
@@ -26,6 +28,7 @@ from attnlib.widgets.image_source import image_layers, readout_row
 from attnlib.widgets.state import ExplorerState
 from attnlib.widgets.telling import region_table
 from attnlib.widgets.viewing import Viewer, viewer
+from attnlib.widgets.whole_file import write_whole
 from attnlib.widgets.work import stoppable
 
 __all__ = ["ATTENTION", "Bench", "Findings"]
@@ -82,6 +85,8 @@ class Bench:
         self._given: Regions | None = None
         self._inputs: Any = None
         self._looking: tuple[Picture, Future[Regions]] | None = None
+        self._in_memory = False
+        self._elsewhere = False
 
     def take(self, source: Any) -> None:
         """Use another input of the kind that this bench shows."""
@@ -97,18 +102,50 @@ class Bench:
         """Use a model that is loaded already."""
         self.loaded = model
         self.state.model = model.name
+        self._elsewhere = False
 
     def take_picture(self, source: Any) -> None:
         """Use a picture; its name (never its folder) becomes the state's."""
         self.picture = load_picture(source)
+        self._in_memory = not isinstance(source, (str, Path))
         self._given = None
         name = str(source) if isinstance(source, (str, Path)) else self.picture.name
         self.state.picture = name
 
     def take_record(self, record: AttentionRecord) -> None:
         """Show a record that was captured elsewhere."""
+        self._elsewhere = True
         self.findings = Findings(record)
         self._captured = self._key()
+
+    def parameters(self, folder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+        """Return the papermill parameters that make the present view again.
+
+        Parameters
+        ----------
+        folder : where a picture that no file holds (pasted, uploaded, an array) is written, named by its
+            content; the parameters then name that file. None = the parameters name it as the view does.
+        """
+        parameters = self.state.to_parameters()
+        if self.size is not None:
+            parameters["size"] = self.size if isinstance(self.size, int) else list(self.size)
+        if folder is not None and self._in_memory and self.picture is not None:
+            name = f"picture-{self.picture.sha256[:12]}.png"
+            if not (Path(folder) / name).exists():
+                buffer = io.BytesIO()
+                self.picture.to_pil().save(buffer, "PNG")
+                write_whole(Path(folder) / name, buffer.getvalue())
+            parameters["picture"] = name
+        return parameters
+
+    def beyond_parameters(self) -> list[str]:
+        """Say what of the present view its parameters cannot make again."""
+        said = []
+        if self._elsewhere:
+            said.append("The attention was captured elsewhere: the parameters only name its model.")
+        if self._given is not None and len(self._given):
+            said.append("The parts of the picture were given by hand and are not among the parameters.")
+        return said
 
     def take_regions(self, regions: Regions | None) -> None:
         """Use regions that were given."""

@@ -18,13 +18,14 @@ from attnlib.picture import load_picture
 from attnlib.record import Relevance
 from attnlib.widgets.bench import Bench
 from attnlib.widgets.chart import MEASURES, BarChart, profile_bars
-from attnlib.widgets.exporting import parameters_yaml, view_json, view_picture, write_text
+from attnlib.widgets.exporting import parameters_yaml, view_json, view_picture
 from attnlib.widgets.fragment import page
 from attnlib.widgets.live import LiveViewer
 from attnlib.widgets.menu import Menu
 from attnlib.widgets.telling import message, problem, sentences
 from attnlib.widgets.text_bench import TextBench
 from attnlib.widgets.viewing import Viewer
+from attnlib.widgets.whole_file import write_whole
 from attnlib.widgets.work import Cancelled, Step, Worker
 
 __all__ = ["Explorer", "read_target"]
@@ -225,19 +226,30 @@ class Explorer(widgets.VBox):
         body = self.said.value + packed.to_html()
         if self.bench.findings is not None:
             body += self.bench.told(self.relevance())[0]
-        return write_text(path, page(packed.title, body))
+        return write_whole(path, page(packed.title, body))
 
     def save_png(self, path: str | os.PathLike[str]) -> Path:
         """Write the present map over the picture, with its legend."""
-        return write_text(path, view_picture(self.bench, self.relevance(), suffix=Path(path).suffix))
+        return write_whole(path, view_picture(self.bench, self.relevance(), suffix=Path(path).suffix))
 
     def save_json(self, path: str | os.PathLike[str]) -> Path:
-        """Write state, map, regions, text and parameters."""
-        return write_text(path, view_json(self.bench, self.relevance()))
+        """Write state, map, regions, text and parameters; beside them a picture that no file holds."""
+        return write_whole(path, view_json(self.bench, self.relevance(), Path(path).parent))
 
-    def parameters(self) -> dict[str, Any]:
-        """Return the papermill parameters that reproduce the present view."""
-        return self.state.to_parameters()
+    def save_parameters(self, path: str | os.PathLike[str]) -> Path:
+        """Write the parameters as YAML for papermill; beside them a picture that no file holds."""
+        parameters = self.parameters(Path(path).parent)
+        return write_whole(path, parameters_yaml(parameters, self.bench.beyond_parameters()))
+
+    def parameters(self, folder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+        """Return the papermill parameters that reproduce the present view.
+
+        Parameters
+        ----------
+        folder : where a picture that was pasted, uploaded or given as pixels is written, so that the
+            parameters can name a file; without it they carry the name it is shown by.
+        """
+        return self.bench.parameters(folder)
 
     def _downloads(self) -> widgets.Widget:
         name = widgets.Text("attention", description="file name", style={"description_width": "initial"})
@@ -248,7 +260,13 @@ class Explorer(widgets.VBox):
 
             def act(_: Any) -> None:
                 written = save(Path(Path(name.value or "attention").name + f".{suffix}"))
-                link.value = message(f"written to {written}")
+                words = [f"written to {written}"]
+                if suffix in ("yaml", "json"):
+                    kept = self.parameters(written.parent).get("picture")
+                    beside = kept is not None and kept != self.state.picture
+                    words += [f"and the picture to {kept}"] if beside else []
+                    words += self.bench.beyond_parameters()
+                link.value = message(". ".join(one.rstrip(".") for one in words))
 
             button.on_click(self._guard(act))
             return button
@@ -257,7 +275,7 @@ class Explorer(widgets.VBox):
             saver("html", lambda path: self.save_html(path)),
             saver("png", lambda path: self.save_png(path)),
             saver("json", lambda path: self.save_json(path)),
-            saver("yaml", lambda path: write_text(path, parameters_yaml(self.parameters()))),
+            saver("yaml", lambda path: self.save_parameters(path)),
         ]
         return widgets.VBox([widgets.HBox([name, *buttons], layout={"flex_flow": "row wrap"}), link])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
@@ -17,20 +17,27 @@ from attnlib.widgets.poster import jpeg, text_matrix
 from attnlib.widgets.text_bench import TextBench
 from attnlib.widgets.text_source import token_share
 
-__all__ = ["FORMAT", "parameters_yaml", "view_json", "view_picture", "write_text"]
+__all__ = ["FORMAT", "parameters_yaml", "view_json", "view_picture"]
 
 FORMAT = "attnlib.view/1"
 
 
-def view_json(bench: Bench, relevance: Relevance) -> str:
-    """Return the present view as JSON: what was chosen, the map, regions, text and parameters."""
+def view_json(bench: Bench, relevance: Relevance, folder: str | os.PathLike[str] | None = None) -> str:
+    """Return the present view as JSON: what was chosen, the map, regions, text and parameters.
+
+    Parameters
+    ----------
+    bench, relevance : what is shown, and its map.
+    folder : where a picture that no file holds is written, as for :meth:`Bench.parameters`.
+    """
     found = bench.findings
     if found is None:
         raise InputError("there is nothing to export yet")
     content: dict[str, Any] = {
         "format": FORMAT,
         "state": bench.state.to_dict(),
-        "parameters": bench.state.to_parameters(),
+        "parameters": bench.parameters(folder),
+        "beyond_parameters": bench.beyond_parameters(),
         "provenance": relevance.provenance.to_dict(),
         "method": relevance.method,
         "query": relevance.query,
@@ -91,19 +98,18 @@ def _encoded(image: Image.Image, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
-def write_text(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write a file whole or not at all, and return its path."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.part")
-    try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
+def parameters_yaml(parameters: dict[str, Any], beyond: Sequence[str] = ()) -> str:
+    """Return parameters as a YAML file that papermill reads (every JSON value is YAML).
 
-
-def parameters_yaml(parameters: dict[str, Any]) -> str:
-    """Return parameters as a YAML file that papermill reads (every JSON value is YAML)."""
-    return "".join(f"{name}: {json.dumps(value)}\n" for name, value in parameters.items())
+    Parameters
+    ----------
+    parameters : of the view.
+    beyond : what they cannot make again, one sentence each; told in the file's head.
+    """
+    notebook = "09_text_attention" if "sentence" in parameters else "01_layers_and_heads"
+    lines = [
+        f"A view of the explorer. In this folder: papermill {notebook}.ipynb out.ipynb -f THIS_FILE",
+        *beyond,
+    ]
+    head = "".join(f"# {' '.join(line.split())}\n" for line in lines)
+    return head + "".join(f"{name}: {json.dumps(value)}\n" for name, value in parameters.items())

@@ -19,12 +19,14 @@ __all__ = ["MODULE_FILES", "fragment", "json_for_script", "module_source", "page
 
 MODULE_FILES = (
     "decode.js",
+    "words.js",
     "palette.js",
     "image_source.js",
     "text_source.js",
     "controls.js",
     "panels.js",
     "image_pane.js",
+    "text_difference.js",
     "text_pane.js",
     "viewer.js",
     "controlling.js",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from attnlib.errors import InputError
@@ -11,7 +12,7 @@ from attnlib.regions import Regions
 from attnlib.widgets.bench import Bench
 from attnlib.widgets.explorer import Explorer, read_target
 from attnlib.widgets.image_source import picture_parts
-from attnlib.widgets.state import ExplorerState, read_head, read_query, read_token
+from attnlib.widgets.state import FOLDS, ExplorerState, read_head, read_query, read_token
 from attnlib.widgets.text_bench import SAMPLE_TEXTS, TextBench, reads_text
 
 __all__ = ["explore"]
@@ -27,9 +28,11 @@ def explore(
     layer: int = -1,
     head: int | str = "mean",
     query: tuple[int, int] | int | str | None = None,
+    layers: str = "one",
+    direction: str = "from",
     regions: Regions | str | None = "find",
     palette: str = "bands",
-    size: int | tuple[int, int] | None = None,
+    size: int | Sequence[int] | None = None,
 ) -> Explorer:
     """Open the explorer: one picture or text, one model, every layer, head, query and method.
 
@@ -49,6 +52,8 @@ def explore(
     head : the head shown first (also as text), or "mean", "max", "min".
     query : a patch (row, column) or the number of a token, also as text; None or "" = the row the head
         reads.
+    layers : "one" shows the layer, "mean", "max" or "min" merges all of them.
+    direction : "from" = where the query looks, "to" = who looks at it.
     regions : "find" looks for text and faces; named regions; None = none. Pictures only.
     palette : a palette of the viewer.
     size : size of the model input, as for ``LoadedModel.prepare``. Pictures only.
@@ -72,7 +77,7 @@ def explore(
     record, loaded = (model, None) if isinstance(model, AttentionRecord) else (None, _loaded(model))
     text = reads_text(loaded) if loaded is not None else record is not None and not picture_parts(record)
     bench = TextBench(state) if text else Bench(state)
-    bench.size = size
+    bench.size = size if size is None or isinstance(size, int) else (int(size[0]), int(size[1]))
     if isinstance(bench, TextBench):
         if picture is not None or record is None:
             bench.take(list(SAMPLE_TEXTS) if picture is None else picture)
@@ -93,14 +98,18 @@ def explore(
     if record is None:
         bench.load()
     bench.capture()
+    state.choose_query(read_token(query) if text else read_query(query))
     behind = bench.is_large()  # then the method comes after the first picture, as charts and words do
     if not behind:
         explaining()
     depth = bench.depth()
     if not -depth <= layer < depth:
         raise InputError(f"layer {layer} does not exist: there are {depth}")
-    state.layer = layer % depth
-    state.choose_query(read_token(query) if text else read_query(query))
+    if layers not in FOLDS or direction not in ("from", "to"):
+        raise InputError(
+            f"layers is one of {', '.join(FOLDS)}, direction is from or to; got {layers!r}, {direction!r}"
+        )
+    state.layer, state.layers, state.direction = layer % depth, layers, direction
     head = read_head(head)
     if isinstance(head, int):
         state.head, state.heads = head, "one"

@@ -71,11 +71,13 @@ class ExplorerState(traitlets.HasTraits):
         parameters: dict[str, Any] = {"model": self.model, source: self.picture, "method": self.method}
         if self.target is not None:
             parameters["target"] = str(self.target)
-        if self.layers == "one":
-            parameters["layer"] = self.layer
+        parameters["layer"] = self.layer
         parameters["head"] = str(self.head) if self.heads == "one" else self.heads
         if self.query is not None:
             parameters["query"] = self.query_text()
+        for name, usual in (("layers", "one"), ("direction", "from"), ("palette", "bands"), ("options", {})):
+            if getattr(self, name) != usual:
+                parameters[name] = getattr(self, name)
         return parameters
 
     def query_text(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,10 +81,26 @@ class TextBench(Bench):
         self.state.item, self.state.picture = item, _words(self.texts[item])
         self.state.choose_query(None)
 
-    def take_record(self, record: AttentionRecord) -> None:
-        """Show a record that was captured elsewhere."""
-        self.findings = Findings(record)
-        self._captured = self._key()
+    def parameters(self, folder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+        """Return the papermill parameters that make the present view again; texts need no ``folder``."""
+        parameters = super().parameters(folder)
+        shown, others = self.texts[self.state.item : self.state.item + 1], list(self.texts)
+        if shown:
+            del others[self.state.item]
+        if shown and isinstance(shown[0], tuple):
+            parameters["sentence"], parameters["other"] = shown[0][0], " ".join(shown[0][1:])
+        elif others and isinstance(others[0], str):
+            parameters["other"] = others[0]
+        return parameters
+
+    def beyond_parameters(self) -> list[str]:
+        """Say what of the present view its parameters cannot make again."""
+        said = super().beyond_parameters()
+        if any(isinstance(one, tuple) for one in self.texts):
+            said.append("Two texts stand in one sequence: explore(model, (sentence, other)) shows them so.")
+        if len(self.texts) > 2:
+            said.append("Of several texts the parameters name the one that is shown and one other.")
+        return said
 
     def load(self) -> None:
         """Load the model that the state names.

@@ -114,7 +114,7 @@ class ImagePane {
     if (!lookers) return;
     const best = [...lookers.lift.keys()].sort((a, b) => lookers.lift[b] - lookers.lift[a]).slice(0, 3);
     this.caption.textContent += `. Patch (${query.join(", ")}) is looked at most by ${best.map((i) =>
-      `"${words[i]}" (${short(lookers.lift[i])}x)`).join(", ")}.`;
+      `${quoted(words[i])} (${short(lookers.lift[i])}x)`).join(", ")}.`;
   }
 
   walk(event) {
@@ -145,7 +145,7 @@ class ImagePane {
     pen.imageSmoothingEnabled = look.smooth && (difference !== null || look.colours.kind !== "bands");
     pen.drawImage(small, box.x, box.y, box.width, box.height);
     pen.globalAlpha = 1;
-    if (look.pattern && !difference) drawPattern(pen, map.lift, map.grid, box, look);
+    if (look.pattern) (difference ? drawSigns : drawPattern)(pen, difference ?? map.lift, map.grid, box, look);
   }
 
   outlines(pen, { scale, x, y }) {

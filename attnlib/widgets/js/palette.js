@@ -64,21 +64,34 @@ function patternTile(band, ink) {
   if (band === 2) { line(-2, 6, 6, -2); line(2, 10, 10, 2); }
   if (band >= 3) { line(-2, 6, 6, -2); line(2, 10, 10, 2); line(2, -2, 10, 6); line(-2, 2, 6, 10); }
   if (band === 4) { line(0, 4, 8, 4); line(4, 0, 4, 8); }
+  if (band === "+") { line(1, 4, 7, 4); line(4, 1, 4, 7); }
+  if (band === "-") line(1, 4, 7, 4);
   patternTiles.set(key, tile);
   return tile;
 }
 
 /** Draw the pattern of every patch over a canvas area. */
 function drawPattern(pen, lift, grid, box, look) {
+  drawTiles(pen, [1, 2, 3, 4], lift.length, (i) => bandOf(lift[i], look.cuts, look.red), grid, box);
+}
+
+/** Draw a sign on every patch that differs by half an even share or more: + more in A, - more in B. */
+function drawSigns(pen, difference, grid, box, look) {
+  const sign = (i) => (Math.abs(difference[i]) < look.cuts[0] ? "" : difference[i] > 0 ? "+" : "-");
+  drawTiles(pen, ["+", "-"], difference.length, sign, grid, box);
+}
+
+/** Fill every patch with the tile of its kind, in black and beside it in white. */
+function drawTiles(pen, kinds, count, kindOf, grid, box) {
   const [height, width] = grid;
-  for (let band = 1; band <= 4; band++) {
+  for (const kind of kinds) {
     for (const [ink, shift] of [["#000", 0], ["#fff", 1]]) {
-      pen.fillStyle = pen.createPattern(patternTile(band, ink), "repeat");
+      pen.fillStyle = pen.createPattern(patternTile(kind, ink), "repeat");
       pen.save();
       pen.translate(shift, shift);
       pen.beginPath();
-      for (let i = 0; i < lift.length; i++) {
-        if (bandOf(lift[i], look.cuts, look.red) !== band) continue;
+      for (let i = 0; i < count; i++) {
+        if (kindOf(i) !== kind) continue;
         const y = Math.floor(i / width);
         const x = i % width;
         pen.rect(box.x + (x * box.width) / width - shift, box.y + (y * box.height) / height - shift,
@@ -90,15 +103,8 @@ function drawPattern(pen, lift, grid, box, look) {
   }
 }
 
-/** Short number for people: three digits, no trailing noise. */
-function short(value) {
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  if (size >= 100) return value.toFixed(0);
-  if (size >= 0.001) return String(Number(value.toPrecision(3)));
-  return value.toExponential(2);
-}
-
-function percent(value) {
-  return value >= 0.0995 ? `${(value * 100).toFixed(0)} %` : `${(value * 100).toFixed(1)} %`;
+/** The twin of a difference without colour: one sign for each cut it passes. */
+function signMark(difference, cuts) {
+  const passed = cuts.filter((cut) => Math.abs(difference) >= cut).length;
+  return (difference > 0 ? "+" : "\u2212").repeat(passed);
 }

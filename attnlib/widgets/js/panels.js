@@ -4,9 +4,10 @@
 function showLegend(element, look, difference, lines) {
   const rows = [];
   if (lines) {
+    const signs = difference ? ["A minus B: unbroken lines are more in A, broken ones more in B"] : [];
     element.replaceChildren(...["a line is thicker and stronger the more a token (left) looks at another (right); the strongest is drawn full",
       "with a token chosen, the five strongest carry their share; weights below 0.2 % are not drawn",
-    ].map((textContent) => make("li", { textContent })));
+      ...signs].map((textContent) => make("li", { textContent })));
     return;
   }
   const swatch = (background, band) => {
@@ -35,7 +36,8 @@ function showLegend(element, look, difference, lines) {
   }
   if (difference) {
     rows.push(make("li", {}, {}, ramp(look.diverging), make("span", {
-      textContent: `difference A minus B: ${short(-look.cuts[2])}x (more in B) to ${highest}x (more in A)` })));
+      textContent: `difference A minus B: ${short(-look.cuts[2])}x (more in B) to ${highest}x (more in A)${
+        look.pattern ? `; + is more in A, \u2212 more in B, from ${low}x on` : ""}` })));
   }
   element.replaceChildren(...rows);
 }

@@ -22,6 +22,7 @@ class TextPane {
     this.element = make("figure", { className: "av-pane av-text" }, {}, this.message, this.tokens, this.keys,
       this.scroll, this.caption, this.value);
     this.told = null;
+    this.room = 560; // how wide lines and matrix may be
     this.element.addEventListener("pointerleave", () => { this.told = null; this.value.textContent = ""; });
     this.canvas.addEventListener("click", (event) => this.click(event));
     this.canvas.addEventListener("pointermove", (event) => this.hover(event));
@@ -43,9 +44,9 @@ class TextPane {
     const as = map.missing ? "none" : map.given ? "text" : selection.view;
     this.tokens.hidden = this.keys.hidden = as !== "text";
     this.scroll.hidden = as !== "lines" && as !== "matrix";
-    this.caption.textContent = `${this.name ? `${this.name}: ` : ""}${map.label}`;
-    if (map.missing) return;
-    this.line = this.source.line(map, selection);
+    this.caption.textContent = [this.name, map.label].filter(Boolean).join(": ");
+    if (map.missing) { this.line = null; this.words = `${this.name}: no map: ${map.missing}`; return; }
+    this.line = map.line ?? this.source.line(map, selection);
     map.summary = this.summary();
     if (as === "text") this.drawText();
     if (as === "lines") this.drawLines();
@@ -67,13 +68,14 @@ class TextPane {
 
   summary() {
     const tokens = this.coloured();
+    if (this.map.difference) return differenceWords(this.line, tokens);
     const best = [...this.line.lift.keys()].sort((a, b) => this.line.raw[b] - this.line.raw[a]).slice(0, 3)
-      .map((i) => `"${tokens[i]}" ${percent(this.line.raw[i])}`);
+      .map((i) => `${quoted(tokens[i])} ${percent(this.line.raw[i])}`);
     const { query, direction } = this.selection;
     if (this.map.given) return `The map lies most on ${best.join(", ")}.`;
     const who = query === null ? "All tokens together look most at"
-      : direction === "to" ? `"${this.map.keyTokens[query]}" is looked at most by`
-      : `"${this.map.queryTokens[query]}" looks most at`;
+      : direction === "to" ? `${quoted(this.map.keyTokens[query])} is looked at most by`
+      : `${quoted(this.map.queryTokens[query])} looks most at`;
     return `${who} ${best.join(", ")}.`;
   }
 
@@ -86,7 +88,7 @@ class TextPane {
     this.keys.hidden = one;
     if (!one) fillTokens(this.keys, this.coloured());
     const coloured = one ? this.tokens : this.keys;
-    paintTokens([...coloured.children], this.line.lift, this.look);
+    paintTokens([...coloured.children], this.line.lift, this.look, this.map.difference);
     if (!one) for (const token of this.tokens.children) token.style.backgroundColor = "";
     const at = this.map.given ? null : this.selection.query;
     [...this.tokens.children].forEach((token, i) => {
@@ -112,9 +114,18 @@ class TextPane {
     const tokens = this.coloured();
     if (tokens[i] === undefined) return;
     this.told = i;
+    if (this.map.difference) {
+      this.value.textContent = `${quoted(tokens[i])} (${i}): A ${this.more(this.line.lift[i])} (${
+        this.map.precision}), share ${signedPercent(this.line.raw[i])}`;
+      return;
+    }
     const about = this.map.precision.startsWith("within") ? "about " : "";
-    this.value.textContent = `"${tokens[i]}" (${i}): ${about}${short(this.line.raw[i])} (${
+    this.value.textContent = `${quoted(tokens[i])} (${i}): ${about}${short(this.line.raw[i])} (${
       this.map.precision}), ${short(this.line.lift[i])} times the even share`;
+  }
+
+  more(lift) {
+    return `${lift < 0 ? "less" : "more"} than B by ${short(Math.abs(lift))} times the even share`;
   }
 
   // lines ----------------------------------------------------------------------------------------
@@ -124,7 +135,7 @@ class TextPane {
     const { map, selection, canvas } = this;
     const whole = Math.max(map.rows, map.columns) * LINE_HEIGHT + 8;
     const height = Math.min(whole, LINES_HEIGHT);
-    const width = 560;
+    const width = this.room;
     this.tall.style.height = `${whole}px`;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const pen = canvas.getContext("2d");
@@ -140,51 +151,64 @@ class TextPane {
     const first = Math.max(0, Math.floor((offset - 4) / LINE_HEIGHT));
     const last = Math.ceil((offset + height) / LINE_HEIGHT);
     const from = direction === "to" ? "key" : "query";
-    const strong = Math.max([...this.line.raw].sort((a, b) => b - a)[Math.min(5, this.line.raw.length) - 1], 1e-6);
+    const sizes = this.line.raw.map(Math.abs);
+    const strong = Math.max([...sizes].sort((a, b) => b - a)[Math.min(5, sizes.length) - 1], 1e-6);
+    const told = (i) => (map.difference ? signedPercent : percent)(this.line.raw[i]);
     const write = (tokens, x, side) => {
       for (let i = first; i < Math.min(last, tokens.length); i++) {
         const chosen = query === i && side === from;
-        const share = query !== null && side !== from ? this.line.raw[i] : 0;
+        const share = query !== null && side !== from ? sizes[i] : 0;
+        const token = clipped(tokens[i]);
         pen.font = `${chosen || share >= strong ? "bold 14px" : "13px"} system-ui, sans-serif`;
-        const words = share < strong ? tokens[i]
-          : side === "query" ? `${percent(share)}  ${tokens[i]}` : `${tokens[i]}  ${percent(share)}`;
-        pen.fillText(words, x, y(i), 155);
+        const words = share < strong ? token : side === "query" ? `${told(i)}  \u2068${token}\u2069`
+          : `\u2068${token}\u2069  ${told(i)}`;
+        pen.fillText(words, x, y(i), this.side() - 5);
       }
     };
     pen.textAlign = "right";
-    write(map.queryTokens, 160, "query");
+    write(map.queryTokens, this.side(), "query");
     pen.textAlign = "left";
-    write(map.keyTokens, 400, "key");
+    write(map.keyTokens, width - this.side(), "key");
   }
+
+  /** How wide the tokens on either side of the lines are. */
+  side() { return Math.round(this.room * 0.286); }
 
   /** Lines as strong as the weight; all of a chosen token, else the strongest of the page. */
   links(pen, y) {
     const { map, selection } = this;
-    const { rows, columns, values } = map;
-    pen.strokeStyle = getComputedStyle(this.element).getPropertyValue("--av-accent") || "#0b57d0";
+    const { rows, columns } = map;
+    const values = map.difference ? map.raw : map.values;
+    const style = getComputedStyle(this.element);
+    const [ink, other] = [style.getPropertyValue("--av-accent") || "#0b57d0", style.getPropertyValue("--av-more") || "#b3261e"];
     let most = 1; // the strongest line shown is drawn full: in long texts every weight is small
-    const link = (r, c, value) => {
+    const link = (r, c, signed) => {
+      const value = Math.abs(signed);
+      pen.strokeStyle = map.difference && signed > 0 ? other : ink;
+      pen.setLineDash(map.difference && signed < 0 ? [6, 4] : []); // more in B: another colour, and broken
       pen.globalAlpha = Math.min(1, 0.05 + 0.95 * (value / most));
       pen.lineWidth = 0.5 + 3.5 * (value / most);
       pen.beginPath();
-      pen.moveTo(166, y(r));
-      pen.lineTo(394, y(c));
+      pen.moveTo(this.side() + 6, y(r));
+      pen.lineTo(this.room - this.side() - 6, y(c));
       pen.stroke();
     };
     if (selection.query !== null) {
-      most = this.line.raw.reduce((a, b) => Math.max(a, b), 1e-6);
+      most = this.line.raw.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-6);
       this.line.raw.forEach((value, i) => {
-        if (value < 0.002) return;
+        if (Math.abs(value) < 0.002) return;
         if (selection.direction === "to") link(i, selection.query, value);
         else link(selection.query, i, value);
       });
-      return;
+    } else {
+      const sizes = map.difference ? values.map(Math.abs) : values;
+      const least = strongest(sizes, 800);
+      most = sizes.reduce((a, b) => Math.max(a, b), 1e-6);
+      for (let i = 0; i < rows * columns; i++) {
+        if (sizes[i] >= least) link(Math.floor(i / columns), i % columns, values[i]);
+      }
     }
-    const least = strongest(values, 800);
-    most = values.reduce((a, b) => Math.max(a, b), 1e-6);
-    for (let i = 0; i < rows * columns; i++) {
-      if (values[i] >= least) link(Math.floor(i / columns), i % columns, values[i]);
-    }
+    pen.setLineDash([]);
   }
 
   // matrix ---------------------------------------------------------------------------------------
@@ -194,7 +218,8 @@ class TextPane {
     const { rows, columns, values, visible } = map;
     const labels = Math.max(rows, columns) <= 64;
     this.margin = labels ? 110 : 14;
-    const cell = Math.max(1, Math.min(26, Math.floor((labels ? 560 : 640) / Math.max(rows, columns))));
+    const room = this.room < 560 ? this.room - this.margin - 4 : labels ? 560 : 640;
+    const cell = Math.max(1, Math.min(26, Math.floor(room / Math.max(rows, columns))));
     this.cell = cell;
     const width = this.margin + columns * cell + 4;
     const height = this.margin + rows * cell + 4;
@@ -207,8 +232,10 @@ class TextPane {
       this.small = make("canvas", { width: columns, height: rows });
       this.lift = new Float32Array(rows * columns);
     }
-    for (let r = 0, i = 0; r < rows; r++) for (let c = 0; c < columns; c++, i++) this.lift[i] = values[i] * visible[r];
-    paintLift(this.image, this.lift, look.colours, look);
+    const scale = map.difference ? () => 1 : (r) => visible[r]; // a difference is in multiples already
+    for (let r = 0, i = 0; r < rows; r++) for (let c = 0; c < columns; c++, i++) this.lift[i] = values[i] * scale(r);
+    if (map.difference) paintDifference(this.image, this.lift, look.diverging, look.cuts[2]);
+    else paintLift(this.image, this.lift, look.colours, look);
     this.small.getContext("2d").putImageData(this.image, 0, 0);
     pen.imageSmoothingEnabled = false;
     pen.drawImage(this.small, this.margin, this.margin, columns * cell, rows * cell);
@@ -216,17 +243,19 @@ class TextPane {
     pen.fillStyle = pen.strokeStyle = ink;
     pen.strokeRect(this.margin - 0.5, this.margin - 0.5, columns * cell + 1, rows * cell + 1);
     if (labels) this.axes(pen, cell);
-    if (look.pattern && look.colours.kind === "bands" && cell >= 6) {
+    if (look.pattern && (map.difference || look.colours.kind === "bands") && cell >= 6) {
       const box = { x: this.margin, y: this.margin, width: columns * cell, height: rows * cell };
-      drawPattern(pen, this.lift, [rows, columns], box, look);
+      (map.difference ? drawSigns : drawPattern)(pen, this.lift, [rows, columns], box, look);
     }
     const at = this.selection.query;
-    if (at !== null) {
-      pen.lineWidth = 2;
+    if (at === null) return;
+    for (const [edge, wide] of [["#000", 4], ["#fff", 2]]) { // seen on light and on dark
+      pen.strokeStyle = edge;
+      pen.lineWidth = wide;
       if (this.selection.direction === "to") pen.strokeRect(this.margin + at * cell, this.margin, cell, rows * cell);
       else pen.strokeRect(this.margin, this.margin + at * cell, columns * cell, cell);
-      pen.lineWidth = 1;
     }
+    pen.lineWidth = 1;
   }
 
   axes(pen, cell) {
@@ -234,13 +263,13 @@ class TextPane {
     pen.textBaseline = "middle";
     pen.textAlign = "right";
     this.map.queryTokens.forEach((token, i) =>
-      pen.fillText(token, this.margin - 5, this.margin + (i + 0.5) * cell, this.margin - 8));
+      pen.fillText(clipped(token, 18), this.margin - 5, this.margin + (i + 0.5) * cell, this.margin - 8));
     pen.textAlign = "left";
     this.map.keyTokens.forEach((token, i) => {
       pen.save();
       pen.translate(this.margin + (i + 0.5) * cell, this.margin - 5);
       pen.rotate(-Math.PI / 2);
-      pen.fillText(token, 0, 0, this.margin - 8);
+      pen.fillText(clipped(token, 18), 0, 0, this.margin - 8);
       pen.restore();
     });
   }
@@ -256,7 +285,7 @@ class TextPane {
     }
     const offset = this.tall.offsetHeight > this.canvas.height ? this.scroll.scrollTop : 0;
     const line = Math.floor((y - 4 + offset) / LINE_HEIGHT);
-    return x < 280 ? { row: line, column: null } : { row: null, column: line };
+    return x < this.room / 2 ? { row: line, column: null } : { row: null, column: line };
   }
 
   click(event) {
@@ -277,8 +306,9 @@ class TextPane {
     this.told = null;
     if (row < 0 || column < 0 || row >= map.rows || column >= map.columns) return;
     const value = map.values[row * map.columns + column];
-    this.value.textContent = `"${map.queryTokens[row]}" looks at "${map.keyTokens[column]}": ${short(value)} (${
-      map.precision}), ${short(value * map.visible[row])} times the even share`;
+    const who = `${quoted(map.queryTokens[row])} looks at ${quoted(map.keyTokens[column])}`;
+    this.value.textContent = map.difference ? `${who}: A ${this.more(value)} (${map.precision})`
+      : `${who}: ${short(value)} (${map.precision}), ${short(value * map.visible[row])} times the even share`;
   }
 
   bringIntoSight(row) {
@@ -310,28 +340,31 @@ function fillTokens(host, tokens) {
   if (host.text === text) return;
   host.text = text;
   host.replaceChildren(...tokens.map((token, i) => {
-    const element = make("button", { type: "button", className: "av-token", textContent: token });
+    const element = make("button", { type: "button", className: "av-token", textContent: shownToken(token) });
     element.dataset.at = i;
+    if (token.length > 40) element.title = token;
     return element;
   }));
 }
 
 /** Colour tokens by their lift, with ink that can be read on it and the band's number where wanted. */
-function paintTokens(tokens, lift, look) {
+function paintTokens(tokens, lift, look, difference = false) {
   const dark = tokens[0]?.closest(".attnlib-viewer")?.dataset.theme === "dark";
   const paper = dark ? [17, 17, 17] : [255, 255, 255];
   const palette = look.colours;
   const swatch = new ImageData(Math.max(1, lift.length), 1);
-  paintLift(swatch, lift, palette, look);
+  if (difference) paintDifference(swatch, lift, look.diverging, look.cuts[2]);
+  else paintLift(swatch, lift, palette, look);
   tokens.forEach((token, i) => {
     const p = swatch.data.subarray(i * 4, i * 4 + 4);
-    const strength = p[3] && lift[i] > 0 ? look.alpha : 0;
+    const marked = difference ? Math.abs(lift[i]) >= 0.05 : p[3] && lift[i] > 0;
+    const strength = marked ? look.alpha : 0;
     const mixed = paper.map((v, c) => Math.round(p[c] * strength + v * (1 - strength)));
     const light = (0.2126 * linear(mixed[0]) + 0.7152 * linear(mixed[1]) + 0.0722 * linear(mixed[2]));
     token.style.backgroundColor = `rgb(${mixed.join(",")})`;
     token.style.color = light > 0.179 ? "#000" : "#fff";
     const band = palette.kind === "bands" ? bandOf(lift[i], look.cuts, look.red) : 0;
-    token.dataset.band = look.pattern && band > 0 ? band : "";
+    token.dataset.band = !look.pattern ? "" : difference ? signMark(lift[i], look.cuts) : band || "";
   });
 }
 

@@ -144,6 +144,13 @@ class Viewer {
     this.changed("layer" in change || "head" in change ? null : change);
   }
 
+  /** Change the selection of the side that a pane shows; in the difference that of both. */
+  chooseIn(name, change) {
+    const both = this.state.two && !(name in SIDES) && this.hasDifference;
+    if (both) Object.assign(this.state.b, change);
+    this.choose(change, both ? "a" : this.side(name));
+  }
+
   set(change) {
     Object.assign(this.state, change);
     this.changed(change);
@@ -179,7 +186,7 @@ class Viewer {
     this.root.replaceChildren();
     this.box = make("div", { className: "attnlib-viewer" }, { role: "region", "aria-label": this.page.title });
     this.imagePanes = ["A", "B", "A minus B"].map((name) => new ImagePane(name, {
-      onQuery: (query) => this.choose({ query, map: 0 }, this.side(name)),
+      onQuery: (query) => this.chooseIn(name, { query, map: 0 }),
       onRow: (row) => {
         const side = this.side(name);
         const { source, query } = this.state[side];
@@ -187,8 +194,8 @@ class Viewer {
       },
       onZoom: (zoom) => { this.zoom = zoom; this.draw(); },
     }));
-    this.textPanes = ["A", "B"].map((name) => new TextPane(name, {
-      onQuery: (query) => this.choose({ query, map: 0 }, this.side(name)) }));
+    this.textPanes = ["A", "B", "A minus B"].map((name) => new TextPane(name, {
+      onQuery: (query) => this.chooseIn(name, { query, map: 0 }) }));
     this.stage = make("div", { className: "av-stage" });
     this.legend = make("ul", { className: "av-legend" }, { "aria-label": "colours" });
     this.regions = make("table", { className: "av-regions", hidden: true });
@@ -237,13 +244,14 @@ class Viewer {
     const maps = chosen.map((selection, n) => sources[n].map(selection));
     const panes = sources.map((source, n) =>
       source.spec.kind === "text" ? this.textPanes[n] : this.imagePanes[n]);
-    const bothImages = this.state.two && sources.every((source) => source.spec.kind === "image");
-    const difference = bothImages ? this.difference(maps) : null;
-    if (bothImages) panes.push(this.imagePanes[2]);
+    const alike = this.state.two && sources[0].spec.kind === sources[1].spec.kind;
+    const text = sources[0].spec.kind === "text";
+    if (alike) panes.push((text ? this.textPanes : this.imagePanes)[2]);
     const wanted = panes.map((pane) => pane.element);
     if (wanted.length !== this.stage.children.length || wanted.some((e, n) => e !== this.stage.children[n])) {
       this.stage.replaceChildren(...wanted);
       this.box.dataset.panes = wanted.length;
+      this.makeRoom();
     }
     maps.forEach((map, n) => {
       panes[n].name = this.state.two ? `${"AB"[n]}${this.sources.length > 1 ? ` ${sources[n].spec.name}` : ""}` : "";
@@ -251,9 +259,12 @@ class Viewer {
       panes[n].draw(map, chosen[n], look, this.zoom);
       panes[n].element.dataset.active = String(this.state.two && sides[n] === this.active);
     });
-    if (bothImages) {
-      this.imagePanes[2].use(sources[0], this.photos[chosen[0].source]);
-      this.imagePanes[2].draw(difference, chosen[0], { ...look, regions: false }, this.zoom, difference.lift);
+    const difference = !alike ? null : text ? textDifference(maps, panes.slice(0, 2).map((pane) => pane.line), chosen)
+      : this.difference(maps);
+    this.hasDifference = alike && !difference.missing;
+    if (alike) {
+      panes[2].use(sources[0], this.photos[chosen[0].source]);
+      panes[2].draw(difference, chosen[0], { ...look, regions: false }, this.zoom, difference.lift);
     }
     this.tell(look, chosen, sources, maps, difference);
     this.drawMultiples(look);
@@ -268,8 +279,15 @@ class Viewer {
     }
     const lift = a.lift.map((value, i) => value - b.lift[i]);
     const precision = a.precision === b.precision ? a.precision : `A ${a.precision}, B ${b.precision}`;
-    return { ...a, lift, values: lift, raw: null, precision, difference: true,
+    return { ...a, notes: [], lift, values: lift, raw: null, precision, difference: true,
       label: "difference of the multiples of the even share" };
+  }
+
+  /** How wide text may be drawn, so that three panes beside each other can still be read. */
+  makeRoom() {
+    const whole = Math.min(this.box.clientWidth || 1320, 1320);
+    const beside = this.stage.children.length > 2 ? Math.floor((whole - 30) / 3) : 560;
+    for (const pane of this.textPanes) pane.room = Math.min(560, whole, Math.max(260, beside));
   }
 
   /** Words and tables under the map, in one go. */
@@ -280,17 +298,19 @@ class Viewer {
     if (key !== this.legendKey) showLegend(this.legend, look, difference, lines);
     this.legend.hidden = text && maps[0].values === null;
     this.legendKey = key;
-    const outside = maps[0].prefix;
-    this.status.textContent = [maps[0].summary ?? "",
-      outside === null || outside === undefined ? ""
-        : `${difference ? "A: " : ""}${percent(outside)} of the attention lies outside the patches (${
-          sources[0].spec.prefix.join(", ") || "other tokens"}).`].join(" ").trim();
+    this.status.textContent = maps.map((map, n) => {
+      const outside = map.prefix ?? null;
+      const words = [map.summary ?? "", outside === null ? ""
+        : `${percent(outside)} of the attention lies outside the patches (${
+          sources[n].spec.prefix.map(shownToken).join(", ") || "other tokens"}).`].join(" ").trim();
+      return maps.length > 1 && words ? `${"AB"[n]}: ${words}` : words;
+    }).concat(difference?.summary ? `A minus B: ${difference.summary}` : []).join(" ").trim();
     if (!text) {
       showRegions(this.regions, sources[0].spec.regions,
         maps.map((map, n) => ({ title: "AB"[n], rows: sources[n].shares(map) })));
     } else this.regions.hidden = true;
-    const notes = [...new Set(maps.flatMap((map, n) => [...map.notes, ...sources[n].spec.notes,
-      ...(sources[n].ask ? [] : sources[n].spec.query_notes ?? [])]))];
+    const notes = [...new Set([...difference?.notes ?? [], ...maps.flatMap((map, n) => [...map.notes,
+      ...sources[n].spec.notes, ...(sources[n].ask ? [] : sources[n].spec.query_notes ?? [])])])];
     if (notes.join() !== this.noteKey) {
       this.notes.replaceChildren(...notes.map((words) => make("li", { textContent: words })));
     }
