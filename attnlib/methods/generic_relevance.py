@@ -179,7 +179,8 @@ def _two_streams(
 
 def _carried(layer: LayerAttention, vector: Tensor) -> Tensor:
     """Return rows times a layer."""
-    moved = carry(layer, vector, positive_gradient=True)
+    square = layer.num_queries == layer.num_keys
+    moved = carry(layer, vector, positive_gradient=True) if square else None
     if moved is not None:
         return moved
     arrived = vector.new_zeros(*vector.shape[:-1], layer.num_keys)

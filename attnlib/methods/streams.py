@@ -74,21 +74,28 @@ class Relations:
 
 
 def normalised(
-    relevance: Float[Tensor, "batch query query"],
+    received: Float[Tensor, "batch query query"],
 ) -> tuple[Float[Tensor, "batch query query"], Bool[Tensor, " batch"]]:
     r"""Divide what a token received from others by its sum; rows without any stay 0 there.
 
     .. math:: \bar R = \operatorname{rownorm}(R - I) + I
 
+    Parameters
+    ----------
+    received : :math:`R - I`, summed up as such: the difference itself would lose the digits of what is small.
+
     Returns
     -------
     The normalised matrices, and which items have a row without any.
     """
-    eye = torch.eye(relevance.shape[-1], dtype=relevance.dtype, device=relevance.device)
-    received = relevance - eye
     total = received.sum(dim=-1, keepdim=True)
     empty = total == 0
-    return torch.where(empty, 0.0, received / torch.where(empty, 1.0, total)) + eye, empty.flatten(1).any(1)
+    shares = torch.where(empty, 0.0, received / torch.where(empty, 1.0, total))
+    return _with_identity(shares), empty.flatten(1).any(1)
+
+
+def _with_identity(matrix: Float[Tensor, "batch query query"]) -> Float[Tensor, "batch query query"]:
+    return matrix + torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 
 
 def relate(
@@ -117,7 +124,7 @@ def relate(
     drop_on_empty_row : forget an item's cross-attention call if any row of a factor is 0/0, as the published
         encoder-decoder code does.
     """
-    state = _start(layers, pair)
+    state = _start(layers, pair)  # within a stream: what was received, R - I
     result = Relations(state)
     position = 0
     while position < len(layers):
@@ -125,8 +132,8 @@ def relate(
         if layer.kind != "cross":
             own, other = layer.stream, pair.other(layer.stream)
             weights = transition(layer)
-            for keys in (own, other):
-                state[own, keys] = state[own, keys] + weights @ state[own, keys]
+            state[own, own] = state[own, own] + weights + weights @ state[own, own]
+            state[own, other] = state[own, other] + weights @ state[own, other]
             position += 1
             continue
         calls = together(layers, position)
@@ -141,6 +148,8 @@ def relate(
                 if normalise:
                     (left, above), (right, below) = normalised(left), normalised(right)
                     empty = above | below
+                else:
+                    left, right = _with_identity(left), _with_identity(right)
                 added = left.transpose(-1, -2) @ weights @ right
                 if drop_on_empty_row:
                     added = torch.where(empty[:, None, None], 0.0, added)
@@ -150,21 +159,21 @@ def relate(
             if len(pair.readers) == 2:
                 state[own, own] = state[own, own] + fresh @ before[other, own]
         position += len(calls)
+    for own in pair.streams:
+        state[own, own] = _with_identity(state[own, own])
     return result
 
 
 def _start(layers: Sequence[LayerAttention], pair: Pair) -> dict[tuple[str, str], Tensor]:
-    """Identity within a stream, nothing between the streams."""
+    """Nothing has been received by any token of any stream."""
     sizes = stream_sizes(layers, pair)
     first = layers[0].weights(heads=[0], queries=[0])
-    state = {}
-    for own in pair.streams:
-        for keys in pair.streams:
-            blank = first.new_zeros(layers[0].batch_size, sizes[own], sizes[keys])
-            if own == keys:
-                blank += torch.eye(sizes[own], dtype=first.dtype, device=first.device)
-            state[own, keys] = blank
-    return state
+    batch = layers[0].batch_size
+    return {
+        (own, keys): first.new_zeros(batch, sizes[own], sizes[keys])
+        for own in pair.streams
+        for keys in pair.streams
+    }
 
 
 def stream_sizes(layers: Sequence[LayerAttention], pair: Pair) -> dict[str, int]:

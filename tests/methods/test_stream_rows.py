@@ -123,3 +123,25 @@ def test_no_matrix_over_the_tokens_is_formed_or_asked_for(calls, monkeypatch):
     found = explain(record, "generic_relevance", query=1, max_memory=1).scores
     torch.testing.assert_close(found, wanted)
     assert max(asked) <= 4 < 5
+
+
+@pytest.mark.parametrize("query", [None, 0, 3])
+def test_a_captured_decoder_gives_the_rows_of_its_whole_matrix(query):
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    from attnlib import capture, explain
+
+    torch.manual_seed(4)
+    config = BartConfig(
+        d_model=24, encoder_layers=2, decoder_layers=3, encoder_attention_heads=3, decoder_attention_heads=2,
+        encoder_ffn_dim=20, decoder_ffn_dim=20, vocab_size=50,
+    )  # fmt: skip
+    ids = torch.randint(3, 50, (2, 7), generator=torch.Generator().manual_seed(5))
+    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
+    inputs = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": ids[:, :4]}
+    record = capture(BartForConditionalGeneration(config).eval(), inputs, target=[7, 9])
+    row = explain(record, "generic_relevance", query=query).scores
+    every = explain(record, "generic_relevance", query="all").scores[:, 3 if query is None else query]
+    assert float(row.abs().sum()) > 0
+    torch.testing.assert_close(row, every, rtol=1e-4, atol=1e-7)
+    assert (row[1, 4:] == 0).all()
