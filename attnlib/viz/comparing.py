@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 from jaxtyping import Float
@@ -45,7 +46,10 @@ def maps_figure(
     InputError
         If the names are not as many as the maps.
     """
-    return _figure(names, maps, None, values, "", limits, (0.0, 1.0), columns, width, dark)
+    sheet = _Sheet(_checked(names, maps), columns, width, maps.shape[1] / maps.shape[2])
+    figure = sheet.figure([*names])
+    _add_maps(figure, sheet, names, maps, values, limits)
+    return _finished(figure, sheet, dark)
 
 
 def comparison_figure(
@@ -77,47 +81,91 @@ def comparison_figure(
     InputError
         If the names are not as many as the maps and the rows of the matrix.
     """
-    return _figure(names, maps, agreement, "share", values, None, limits, columns, width, dark)
+    count = _checked(names, maps, agreement)
+    sheet = _Sheet(count, columns, width, maps.shape[1] / maps.shape[2], matrix=float(_CELL * count))
+    figure = sheet.figure([*names], values)
+    _add_maps(figure, sheet, names, maps, "share", None)
+    _add_matrix(figure, sheet, names, agreement, limits)
+    return _finished(figure, sheet, dark)
 
 
-def _figure(
-    names: Sequence[str],
-    maps: Tensor,
-    agreement: Tensor | None,
-    values: str,
-    matrix_values: str,
-    limits: tuple[float, float] | None,
-    matrix_limits: tuple[float, float],
-    columns: int,
-    width: int,
-    dark: bool,
-) -> Figure:
+@dataclass(frozen=True)
+class _Sheet:
+    """Where the maps lie, and the matrix below them.
+
+    Parameters
+    ----------
+    count : number of maps.
+    wanted : maps in a row, at most.
+    width : of the figure in pixels.
+    aspect : height of a map over its width.
+    matrix : height of the matrix in pixels; 0 = none.
+    """
+
+    count: int
+    wanted: int
+    width: int
+    aspect: float
+    matrix: float = 0.0
+
+    @property
+    def columns(self) -> int:
+        return max(min(self.wanted, self.count), 1)
+
+    @property
+    def rows(self) -> int:
+        """Rows of maps."""
+        return -(-self.count // self.columns)
+
+    @property
+    def heights(self) -> list[float]:
+        tall = max(60.0, (self.width - _BAR - _MARGIN) / max(self.columns, 3) * self.aspect)
+        return [tall] * self.rows + ([self.matrix] if self.matrix else [])
+
+    @property
+    def inner(self) -> float:
+        """Height of all that is drawn, with the titles between."""
+        return sum(self.heights) + _TITLE * (len(self.heights) - 1)
+
+    def figure(self, titles: list[str], matrix_title: str = "") -> Figure:
+        """Return the empty axes, one a map, with the titles above."""
+        specs: list[list[dict[str, int] | None]] = [
+            [{} for _ in range(self.columns)] for _ in range(self.rows)
+        ]
+        if self.matrix:
+            specs.append([{"colspan": self.columns}, *[None] * (self.columns - 1)])
+        return subplots(
+            rows=len(self.heights),
+            cols=self.columns,
+            specs=specs,
+            row_heights=self.heights,
+            subplot_titles=[*titles, *[""] * (self.rows * self.columns - self.count), matrix_title],
+            vertical_spacing=_TITLE / self.inner if len(self.heights) > 1 else 0.0,
+            horizontal_spacing=0.015,
+        )
+
+
+def _checked(names: Sequence[str], maps: Tensor, agreement: Tensor | None = None) -> int:
+    """Return the number of maps."""
     count = len(names)
     if not count == maps.shape[0] == (count if agreement is None else agreement.shape[0]):
         raise InputError(f"{count} names for {maps.shape[0]} maps")
-    columns = max(min(columns, count), 1)
-    rows = -(-count // columns)
-    tall = max(60.0, (width - _BAR - _MARGIN) / max(columns, 3) * maps.shape[1] / maps.shape[2])
-    heights = [tall] * rows + ([] if agreement is None else [float(_CELL * count)])
-    below = _LABELS if agreement is not None else 10
-    inner = sum(heights) + _TITLE * (len(heights) - 1)
-    specs: list[list[dict[str, int] | None]] = [[{} for _ in range(columns)] for _ in range(rows)]
-    if agreement is not None:
-        specs.append([{"colspan": columns}, *[None] * (columns - 1)])
-    figure = subplots(
-        rows=len(heights),
-        cols=columns,
-        specs=specs,
-        row_heights=heights,
-        subplot_titles=[*names, *[""] * (rows * columns - count), matrix_values],
-        vertical_spacing=_TITLE / inner if len(heights) > 1 else 0.0,
-        horizontal_spacing=0.015,
-    )
+    return count
+
+
+def _add_maps(
+    figure: Figure,
+    sheet: _Sheet,
+    names: Sequence[str],
+    maps: Tensor,
+    values: str,
+    limits: tuple[float, float] | None,
+) -> None:
     given = maps.detach().cpu().double().numpy()
     low, high = limits or _range(float(given.min()), float(given.max()))
-    top = (sum(heights[:rows]) + _TITLE * (rows - 1)) / inner
+    top = (sum(sheet.heights[: sheet.rows]) + _TITLE * (sheet.rows - 1)) / sheet.inner
     for place, (name, one) in enumerate(zip(names, given, strict=True)):
-        row, column = place // columns + 1, place % columns + 1
+        row, column = place // sheet.columns + 1, place % sheet.columns + 1
         figure.add_trace(
             go.Heatmap(
                 z=one,
@@ -134,26 +182,34 @@ def _figure(
         axis = next(figure.select_xaxes(row=row, col=column)).plotly_name.replace("axis", "")
         figure.update_xaxes(showticklabels=False, row=row, col=column)
         figure.update_yaxes(showticklabels=False, scaleanchor=axis, row=row, col=column)
-    if agreement is not None:
-        share = heights[-1] / inner
-        figure.add_trace(
-            go.Heatmap(
-                z=agreement.detach().cpu().double().numpy(),
-                x=list(names),
-                y=list(names),
-                zmin=matrix_limits[0],
-                zmax=matrix_limits[1],
-                colorscale=colour_scale(DIVERGING if matrix_limits[0] < 0 else SEQUENTIAL),
-                colorbar={"thickness": 12, "len": share, "y": share / 2},
-                texttemplate="%{z:.2f}",
-                hovertemplate="%{y} and %{x}<br>%{z:.3f}<extra></extra>",
-            ),
-            row=rows + 1,
-            col=1,
-        )
-    figure.update_layout(look(dark=dark), width=width, height=int(inner + _MARGIN + below))
+
+
+def _add_matrix(
+    figure: Figure, sheet: _Sheet, names: Sequence[str], agreement: Tensor, limits: tuple[float, float]
+) -> None:
+    share = sheet.matrix / sheet.inner
+    figure.add_trace(
+        go.Heatmap(
+            z=agreement.detach().cpu().double().numpy(),
+            x=list(names),
+            y=list(names),
+            zmin=limits[0],
+            zmax=limits[1],
+            colorscale=colour_scale(DIVERGING if limits[0] < 0 else SEQUENTIAL),
+            colorbar={"thickness": 12, "len": share, "y": share / 2},
+            texttemplate="%{z:.2f}",
+            hovertemplate="%{y} and %{x}<br>%{z:.3f}<extra></extra>",
+        ),
+        row=sheet.rows + 1,
+        col=1,
+    )
+
+
+def _finished(figure: Figure, sheet: _Sheet, dark: bool) -> Figure:
+    below = _LABELS if sheet.matrix else 10
+    figure.update_layout(look(dark=dark), width=sheet.width, height=int(sheet.inner + _MARGIN + below))
     figure.update_layout(margin={"t": _MARGIN, "b": below})
-    figure.update_annotations(font_size=12 if columns < 5 else 10)
+    figure.update_annotations(font_size=12 if sheet.columns < 5 else 10)
     figure.update_xaxes(showgrid=False, zeroline=False, constrain="domain")
     figure.update_yaxes(showgrid=False, zeroline=False, autorange="reversed", constrain="domain")
     return figure

@@ -96,7 +96,7 @@ def overlay(
         figure.add_trace(_shades(relevance, bands, placement, colour_set, index, opacity))
         _add_legend(figure, bands, colour_set, index)
         if colour_set.numbered if numbers is None else numbers:
-            _add_numbers(figure, bands.shades[index].numpy(), placement)
+            _add_numbers(figure, bands.shades[index].cpu().numpy(), placement)
     else:
         drawn = _values(relevance, values, index)
         figure.add_trace(_continuous(relevance, drawn, values, placement, index, limits, colours, opacity))
@@ -149,7 +149,7 @@ def _shades(
         colour = f"rgba({red},{green},{blue},{alpha / 255:.3f})"
         steps += [(shade / 5, colour), ((shade + 1) / 5, colour)]
     return go.Heatmap(
-        z=bands.shades[index].numpy(),
+        z=bands.shades[index].cpu().numpy(),
         customdata=told,
         hovertemplate=text,
         colorscale=steps,

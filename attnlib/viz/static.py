@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def overlay_image(
     colour_set = choose_palette(palette)
     canvas = picture_image(shown, longest=longest, grey=style == "bands" if grey is None else grey)
     if style == "bands":
-        patches = colour_set.rgba(opacity)[bands.shades[index].numpy()]
+        patches = colour_set.rgba(opacity)[bands.shades[index].cpu().numpy()]
     elif style == "continuous":
         lift = relevance.lift(without_identity=True)[index].detach().cpu().double().numpy()
         limits = limits or (0.0, float(lift.max()) or 1.0)
@@ -186,7 +187,7 @@ def _write_numbers(canvas: Image.Image, bands: Bands, placement: Placement, inde
     draw = ImageDraw.Draw(canvas)
     x, y = placement.centres()
     across, down = canvas.width / placement.picture_size[1], canvas.height / placement.picture_size[0]
-    for row, column, shade in areas(bands.shades[index].numpy()):
+    for row, column, shade in areas(bands.shades[index].cpu().numpy()):
         draw.text(
             (x[column] * across, y[row] * down),
             str(shade),
@@ -287,5 +288,6 @@ def _plain(text: str) -> str:
     return text.encode("ascii", "replace").decode()
 
 
+@cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
