@@ -172,11 +172,17 @@ class LoadedModel:
         lines = [
             f"{self.name}: {self.card.summary}",
             f"{type(self.model).__name__}, {weights / 1e6:.1f} million weights, {self.dtype}, {self.device}",
-            f"tokens: {self.layout}" if self.layout else "tokens: read at the first capture",
+            f"tokens: {self._tokens()}",
             f"labels: {len(self.labels)}" if self.labels else "labels: none",
             f"source: {self.card.source}; licence: {self.card.licence}",
         ]
         return "\n".join([*lines, *self.notes])
+
+    def _tokens(self) -> str:
+        if self.layout is None:
+            return "found at the first capture"
+        # which tokens the head reads is left open by default layouts, and found by gradient
+        return str(self.layout).replace("head reads: not known", "head reads: found at the first capture")
 
     def _placed(self, value: Any) -> Any:
         if not isinstance(value, Tensor):

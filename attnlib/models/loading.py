@@ -16,6 +16,8 @@ from attnlib.models.trained import trained_folders
 
 __all__ = ["load_model"]
 
+_EXAMPLES = {"timm": "timm:vit_small_patch16_224.augreg_in1k", "torchvision": "torchvision:vit_b_16"}
+
 
 def load_model(
     name: str | os.PathLike[str],
@@ -51,6 +53,11 @@ def load_model(
     ModelError
         If the model or its weights cannot be found or loaded; weights are read from safetensors only.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(
+            f"load_model takes the name or the folder of a model, got {type(name).__name__}; a model that is "
+            "loaded already goes straight to capture(model, inputs)"
+        )
     name = os.fspath(name)
     if not name.strip():
         raise InputError("the name of the model is empty; see attnlib.MODELS for those at hand")
@@ -74,7 +81,9 @@ def _load(name: str, dtype: torch.dtype | None, revision: str | None, trust: boo
     if name in EMBEDDED:
         return EMBEDDED[name]()
     library, _, rest = name.partition(":")
-    if library in ("timm", "torchvision") and rest:
+    if library in ("timm", "torchvision"):
+        if not rest.strip():
+            raise InputError(f"{name!r} names no model of {library}: such as {_EXAMPLES[library]!r}")
         from attnlib.models import vision_libraries as libraries
 
         load = libraries.load_from_timm if library == "timm" else libraries.load_from_torchvision

@@ -49,13 +49,13 @@ class PatchProcessor:
     ) -> tuple[int, int]:
         """Return (height, width) of the model input for a picture of a given size."""
         patch = self.patch_size
-        if isinstance(size, tuple):
+        if isinstance(size, tuple | list):
             if len(size) != 2 or any(side < patch or side % patch for side in size):
                 raise InputError(f"size must be (height, width) in whole patches of {patch} px, got {size}")
-            return size
+            return size[0], size[1]
         longest = self.size if size is None else size
-        if longest < patch:
-            raise InputError(f"size must be at least one patch ({patch} px), got {longest}")
+        if not isinstance(longest, int) or longest < patch:
+            raise InputError(f"size must be pixels, at least one patch ({patch} px), got {longest!r}")
         scale = longest / max(picture_size)
         height, width = (max(1, round(side * scale / patch)) * patch for side in picture_size)
         return height, width

@@ -28,6 +28,7 @@ def test_a_folder_is_loaded_with_its_head_labels_and_layout(load, save, scene):
     assert loaded.layout.grid == (5, 5)
     assert loaded.layout.prefix_tokens == ("class",)
     assert loaded.layout.readout is None  # not guessed: a capture finds it
+    assert "the head reads: found at the first capture" in loaded.describe()
     assert not loaded.model.training
     assert loaded.name == "vit"
     prepared = loaded.prepare(scene)
@@ -194,6 +195,7 @@ def test_a_model_without_a_processor_loads_and_says_so_when_asked_to_prepare(loa
         ("minilm-l5", "did you mean 'minilm-l6'"),
         ("./nowhere", "no folder"),
         ("/a/b/c", "no folder"),
+        ("timm:", "names no model of timm: such as 'timm:vit_"),
         ("timm:vit_of_nobody", "timm has no model"),
         ("torchvision:vit_of_nobody", r"torchvision has no model.*vit_b_16"),
         ("torchvision:vit_b_16/NOBODYS", "IMAGENET1K_V1"),
