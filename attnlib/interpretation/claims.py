@@ -73,7 +73,7 @@ class Section:
 
     Parameters
     ----------
-    key : stable name: "subject", "colours", "highest", "moderate", "low", "minimal", "picture",
+    key : stable name: "subject", "short", "colours", "highest", "moderate", "low", "minimal", "picture",
         "comparison", "why", "limits", "sources".
     title : heading.
     lines : one bullet each.
