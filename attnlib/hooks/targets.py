@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +15,7 @@ __all__ = ["target_score"]
 
 def target_score(
     output: Any,
-    target: int | str | Sequence[int | str] | Callable[[Any], Any],
+    target: Any,
     *,
     labels: Mapping[str, int] | None = None,
 ) -> Tensor | Mapping[str, Sequence[Tensor]]:
@@ -24,7 +24,8 @@ def target_score(
     Parameters
     ----------
     output : what the model returned.
-    target : label index, label name, one per item, or ``callable(output) -> Tensor[batch]``;
+    target : label index, label name, one per item (a list, array or tensor), or
+        ``callable(output) -> Tensor[batch]``;
         a callable may also return stream -> one such tensor per layer (each layer's own score).
     labels : label name -> index.
 
@@ -72,7 +73,7 @@ def _logits(output: Any) -> Tensor:
     return logits
 
 
-def _index(target: int | str, labels: Mapping[str, int], num_labels: int) -> int:
+def _index(target: Any, labels: Mapping[str, int], num_labels: int) -> int:
     if isinstance(target, str):
         if target not in labels:
             known = ", ".join(list(labels)[:8])

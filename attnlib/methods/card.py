@@ -22,7 +22,7 @@ NEEDS = {
 }
 
 
-def near(word: str, known: Iterable[str]) -> str:
+def near(word: object, known: Iterable[str]) -> str:
     """Return a sentence part that names the known words closest to ``word``."""
     names = sorted(known)
     close = difflib.get_close_matches(str(word), names, n=3, cutoff=0.5)
@@ -103,6 +103,7 @@ class Option:
                 raise problem
             if not several:
                 raise InputError(f"{method}: {self.name} is an empty selection; None means all")
+            return value if isinstance(value, int) else list(several)
         return value
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attnlib.errors import MissingPackageError
 from attnlib.methods.card import Option
-from attnlib.methods.model_input import TARGET, depends, handle_of, per_token, refuse_query
+from attnlib.methods.model_input import TARGET, depends, handle_of, per_token, refuse_layers, refuse_query
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 
@@ -100,6 +100,7 @@ def integrated_gradients(
 ) -> Answer:
     """Integrate gradients from a constant baseline to the input."""
     refuse_query(request, _NO_ROW)
+    refuse_layers(request)
     attr = _captum()
     handle = handle_of(request, target)
     start = handle.start(request.stream).requires_grad_()
@@ -159,6 +160,7 @@ def integrated_gradients(
 def gradient_x_input(request: Request, *, target: Any) -> Answer:
     """Multiply the input by the gradient of the target."""
     refuse_query(request, _NO_ROW)
+    refuse_layers(request)
     attr = _captum()
     handle = handle_of(request, target)
     start = handle.start(request.stream).requires_grad_()

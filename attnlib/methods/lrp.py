@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from attnlib.methods.lrp_rules import Rules
-from attnlib.methods.model_input import TARGET, handle_of, per_token, refuse_query
+from attnlib.methods.model_input import TARGET, handle_of, per_token, refuse_layers, refuse_query
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 
@@ -39,6 +39,7 @@ def relevance(request: Request, target: Any, *, conservative: bool) -> Answer:
     conservative : CP-LRP instead of AttnLRP.
     """
     refuse_query(request, "scores say how much each token of the input contributed to the target")
+    refuse_layers(request)
     handle = handle_of(request, target)
     start = handle.start(request.stream).requires_grad_()
     rules = Rules(conservative=conservative)

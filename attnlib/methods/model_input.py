@@ -13,7 +13,7 @@ from attnlib.methods.card import Option
 from attnlib.methods.request import Request
 from attnlib.record.internals import Rerun
 
-__all__ = ["TARGET", "depends", "handle_of", "per_token", "refuse_query"]
+__all__ = ["TARGET", "depends", "handle_of", "per_token", "refuse_layers", "refuse_query"]
 
 TARGET = Option(
     "target",
@@ -53,6 +53,21 @@ def refuse_query(request: Request, instead: str) -> None:
     if request.query is not None:
         raise InputError(
             f"{request.method} explains the model's output, not a row: leave query out; {instead}"
+        )
+
+
+def refuse_layers(request: Request) -> None:
+    """Refuse a choice of layers in a method that goes from the input to the output.
+
+    Raises
+    ------
+    InputError
+        If layers were named.
+    """
+    if request.layers is not None:
+        raise InputError(
+            f"{request.method} goes through the whole model, whatever layers are named: leave layers out, or "
+            "take a method of single layers, such as raw, attention_gradient or grad_cam"
         )
 
 
