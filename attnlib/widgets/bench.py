@@ -177,6 +177,23 @@ class Bench:
         _say(found, loaded, prepared)
         with self.lock:
             self.findings, self._inputs, self._captured = found, prepared.inputs, key
+            self.drop_lost_query()
+
+    def query_problem(self, query: tuple[int, int] | int | None) -> str | None:
+        """Say why what is shown has no such query, or None."""
+        if query is None:
+            return None
+        grid = image_layers(self.vision())[-1][1].grid or (0, 0)
+        if isinstance(query, tuple) and all(0 <= at < count for at, count in zip(query, grid, strict=True)):
+            return None
+        return f"patch {query} does not exist: there are {grid[0]}x{grid[1]} patches"
+
+    def drop_lost_query(self) -> None:
+        """Forget a query that another picture, text or model does not have, and say so."""
+        problem = self.query_problem(self.state.query)
+        if problem is not None:
+            self._found().notes.append(f"The query was given up: {problem}.")
+            self.state.choose_query(None)
 
     def wanted_of_capture(self) -> tuple[Any, bool]:
         """Return the target and whether internals are kept, as the chosen method needs them."""

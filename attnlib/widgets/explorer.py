@@ -44,6 +44,7 @@ class Explorer(widgets.VBox):
         self.viewer: LiveViewer | None = None
         self._pause: threading.Timer | None = None
         self._map = 1
+        self._reacting = False
         self._drawn: Relevance | None = None
         self.chart = BarChart(layout={"width": "100%"})
         self.problem = widgets.HTML()
@@ -287,18 +288,26 @@ class Explorer(widgets.VBox):
         @functools.wraps(react)
         def guarded(*given: Any) -> None:
             with self.bench.lock:
+                first, self._reacting = not self._reacting, True  # one reaction may set off others
+                if first and self.problem.value:
+                    self.problem.value = ""
                 try:
                     react(*given)
-                    if self.problem.value:
-                        self.problem.value = ""
                 except Exception as error:
                     self.problem.value = problem(error)
+                finally:
+                    self._reacting = not first
 
         return guarded
 
     def _follow(self, change: Any) -> None:
         """Bring what is shown to a state that has changed."""
         name = change["name"]
+        if name == "query" and self.bench.findings is not None:
+            problem = self.bench.query_problem(self.state.query)
+            if problem is not None:
+                self.state.choose_query(None)
+                raise InputError(problem)
         if name in ("layer", "layers", "head", "heads", "query", "direction") and self.viewer is not None:
             now = self.viewer.state.get("a", {})
             wanted = self.state.selection()

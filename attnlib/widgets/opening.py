@@ -98,7 +98,11 @@ def explore(
     if record is None:
         bench.load()
     bench.capture()
-    state.choose_query(read_token(query) if text else read_query(query))
+    chosen = read_token(query) if text else read_query(query)
+    lost = bench.query_problem(chosen)
+    if lost is not None:
+        raise InputError(lost)
+    state.choose_query(chosen)
     behind = bench.is_large()  # then the method comes after the first picture, as charts and words do
     if not behind:
         explaining()

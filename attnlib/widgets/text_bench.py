@@ -135,6 +135,14 @@ class TextBench(Bench):
         _say(found, loaded, texts, prepared)
         with self.lock:
             self.findings, self._captured = found, key
+            self.drop_lost_query()
+
+    def query_problem(self, query: tuple[int, int] | int | None) -> str | None:
+        """Say why what is shown has no such query, or None."""
+        count = len(self.tokens())
+        if query is None or (isinstance(query, int) and 0 <= query < count):
+            return None
+        return f"token {query} does not exist: there are {count}"
 
     def measure(self) -> None:
         """Measure entropy, distance and known patterns of every layer and head."""

@@ -53,6 +53,31 @@ def test_a_wrong_entry_is_answered_in_place_in_words(bench):
     assert bench.problem.value == ""
 
 
+def test_a_query_that_does_not_exist_is_answered_in_place(bench):
+    from attnlib import explore
+    from attnlib.errors import InputError
+
+    bench.menu.query.value = "2, 3"
+    bench.menu.query.value = "5, 0"
+    assert "there are 5x7 patches" in bench.problem.value
+    assert bench.state.query is bench.viewer.state["a"]["query"] is None
+    bench.menu.query.value = ""
+    with pytest.raises(InputError, match="5x7 patches"):
+        explore(bench.bench.findings.record, bench.bench.picture, regions=None, query=(5, 0))
+
+
+def test_a_query_is_given_up_where_another_picture_has_no_such_patch():
+    from attnlib import explore
+
+    opened = explore("dinov2-small-saliency", regions=None, size=(98, 126), query=(6, 8))
+    opened.bench.size = (98, 70)
+    opened.refresh()
+    assert opened.wait(60)
+    assert opened.state.query is None
+    assert "there are 7x5 patches" in opened.said.value
+    assert opened.problem.value == ""
+
+
 def test_text_and_table_follow_the_layer_that_is_shown(bench):
     import time
 

@@ -204,3 +204,45 @@ def test_an_untrusted_saved_notebook_shows_the_poster(lab, lab_folder):
     assert pixels(poster.first).std() > 10
     assert lab.page.locator(".attnlib-viewer").count() == 0
     stands(lab)
+
+
+HOSTILE_EXPLORER = """
+from dataclasses import replace
+from attnlib import Regions, explore
+from attnlib.record import Provenance
+evil = '</script><img src=x onerror="window.__ran=1;alert(1)"><script>window.__ran=1</script>'
+mask = np.zeros((65, 91)); mask[13:39, 26:65] = 1
+record = replace(record, provenance=Provenance(model=evil, source=evil, notes=(evil,)))
+b = explore(record, Picture(picture.pixels, evil), regions=Regions.from_masks({evil: mask}))
+b.wait(60)
+b.bench.findings.notes.append(evil)
+b.bench.findings.said = (evil,)
+b.menu.offer_targets((evil, 'fine'))
+b.show()
+b.menu.target.value = evil
+b.chart.words = evil
+b.write()
+b
+"""
+
+
+def test_hostile_names_run_in_no_corner_of_the_explorer(lab, lab_folder):
+    saved = "b.downloads.children[0].children[0].value = evil\nb._guard(lambda: 1 / 0)()\nb.menu.query.value = evil"
+    write(
+        lab_folder, "hostile.ipynb", SCENE, HOSTILE_EXPLORER, saved, "b.menu.picture.value = evil + '.png'\nb"
+    )
+    lab.open("hostile.ipynb")
+    assert lab.run_all() == []
+    page = lab.page
+    page.locator(".attnlib-viewer[data-tick]").first.wait_for(state="visible", timeout=60_000)
+    for name in ("Parts of the picture", "Layers and heads", "Take it away", "What the map says"):
+        page.get_by_role("button", name=name).first.click()
+        page.wait_for_timeout(300)
+    page.get_by_role("button", name="Take it away").first.click()
+    page.get_by_role("button", name="Save YAML").first.click()
+    page.get_by_role("button", name="Show", exact=True).first.click()  # there is no such picture
+    page.get_by_role("alert").first.wait_for(state="visible", timeout=20_000)
+    assert page.evaluate("() => window.__ran") is None
+    assert page.dialogs == []
+    assert page.evaluate("() => document.querySelectorAll('img[src=x]').length") == 0
+    stands(lab)
