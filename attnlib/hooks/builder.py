@@ -17,6 +17,8 @@ from attnlib.hooks.origins import Origins
 from attnlib.hooks.settle import Settler
 from attnlib.hooks.steps import Steps
 from attnlib.record import AttentionRecord, LayerAttention, PlacedAttention
+from attnlib.record.gaps import Gap
+from attnlib.record.heads import HeadsAttention
 from attnlib.record.released import ReleasedAttention
 from attnlib.record.steps import SteppedAttention
 
@@ -41,6 +43,7 @@ class RecordBuilder:
         self._budget = budget
         self._settler = Settler(model)
         self._steps = Steps()
+        self.gaps: list[Gap] = []
         self._kept: list[tuple[Call, LayerAttention]] = []
         self._parts: list[tuple[Call, LayerAttention]] = []  # of parts that ran on their own before the rest
         self.on_release: Callable[[Any], None] = lambda _: None
@@ -50,7 +53,7 @@ class RecordBuilder:
         if self._limits.any:
             step = self._steps.number + 1 if self._steps.continues(calls) else None
             groups = self._settler.preview(calls, step=step)
-            closed = [one for one in groups if one[0][0].frame is not calls[-1].frame]
+            closed = [one for one in groups if all(call.frame is not calls[-1].frame for call in one[0])]
             before = [(layer.stream, layer.index, layer.kind) for layer in self._record.layers]
             known = [*before, *((stream, index, kind) for _, stream, index, kind in closed)]
             unwanted = self._limits.unwanted(known, final=False)[len(before) :]
@@ -74,6 +77,10 @@ class RecordBuilder:
         step = self._steps.number if continuing else None
         self._let_go(self._settler.preview(calls, step=step))
         settled = self._settler.settle(calls, step=step)
+        for call, layer in settled:
+            if call.apart is not None:
+                module = type(call.frame.module).__name__
+                self.gaps.append(Gap(layer.name, module, call.apart, layer.stream, layer.index - 0.5))
         if not continuing:
             describer = Describer(self._model, origins, output)
             described = [*self._parts, *settled]
@@ -114,6 +121,9 @@ class RecordBuilder:
             if isinstance(call.source, PlacedAttention):
                 for piece in call.source.pieces:
                     self.on_release(piece.source)
+            if isinstance(call.source, HeadsAttention):
+                for part in call.source.parts:
+                    self.on_release(part)
             call.release()
 
     def finish(self, notes: Sequence[str]) -> None:

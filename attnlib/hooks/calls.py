@@ -35,6 +35,11 @@ class Call:
     versions : write counters of the tensors that are kept by reference.
     shape : (batch, heads, queries, keys) of the call as it was made, before anything was left out.
     gradient_bytes : size of the gradient at what is kept of its output.
+    number : of the call within the forward pass, from 1.
+    follows : number of the last call that its inputs depend on; 0 = none, None = not known.
+    value_place : where its values stand in memory: storage and offset.
+    parts : the calls that were put together to this one.
+    apart : why it does not come after the call before it in its stream; None if it does.
     """
 
     frame: Frame
@@ -62,16 +67,40 @@ class Call:
     total_queries: int | None = None
     shape: tuple[int, int, int, int] = (0, 0, 0, 0)
     gradient_bytes: int = 0
+    number: int = 0
+    follows: int | None = None
+    value_place: tuple[int, int] | None = None
+    parts: tuple[Call, ...] = ()
+    apart: str | None = None
 
     def remember(self, rows: list[int], expected: Tensor) -> None:
         """Keep a few output rows, and the write counters of what is kept by reference."""
         self.rows, self.expected = rows, expected.clone()
+        value = getattr(self.source, "value", None)
+        if self.value_place is None and isinstance(value, Tensor):
+            self.value_place = value.untyped_storage().data_ptr(), int(value.storage_offset())
         self.versions = tuple((one, _version(one)) for one in _referred(self.source))
+
+    def remember_kept(self, output: Tensor, heads: Any, rows: list[int] | slice) -> None:
+        """Keep output rows of the heads and queries that were not left out.
+
+        Parameters
+        ----------
+        output : of the call, [batch, head, query, dim].
+        heads, rows : what is kept.
+        """
+        if self.heads is None and self.queries is None:
+            return
+        own = self.rows
+        if self.queries is not None:
+            own = sorted({0, len(self.queries) // 2, len(self.queries) - 1})
+        kept = output[:, heads][:, :, rows]
+        self.remember(own, kept[:, :, own])
 
     def release(self) -> None:
         """Let go of every tensor; only the shape stays."""
         self.source = ReleasedAttention(self.name, tuple(self.source.shape))  # type: ignore[arg-type]
-        self.expected, self.versions = None, ()
+        self.expected, self.versions, self.parts = None, (), ()
 
     def absorbed(self, source: AttentionSource) -> None:
         """Take over the source that shares the keys of a later step, and hold no others."""
@@ -81,6 +110,10 @@ class Call:
             (one, count) for one, count in self.versions if one.untyped_storage().data_ptr() in held
         )
 
+    def follows_like(self, other: Call) -> bool:
+        """Tell whether two calls are known to depend on the same calls, so on neither of them."""
+        return self.follows is not None and self.follows == other.follows
+
     def check_unchanged(self) -> None:
         """Refuse if the model wrote over what was kept, such as a cache of fixed size.
 
@@ -89,13 +122,21 @@ class Call:
         CaptureError
             If the weights no longer reproduce the output of the call.
         """
-        if self.expected is None or all(_version(one) == count >= 0 for one, count in self.versions):
+        for part in self.parts:
+            part.check_unchanged()
+        changed = [one for one, count in self.versions if not _version(one) == count >= 0]
+        if self.expected is None or not changed:
             return
         difference, scale = compare(self.source, self.rows, self.expected)
-        if not difference <= tolerance(self.expected.dtype) * max(scale, 1e-3):
+        query = getattr(self.source, "query", None)
+        asked = any(
+            one is query and not one.is_inference() for one in changed
+        )  # few of its rows are compared
+        if asked or not difference <= tolerance(self.expected.dtype) * max(scale, 1e-3):
             raise CaptureError(
-                f"{self.name}: the model wrote over the keys or values of an earlier call (a cache of fixed "
-                "size?), so its weights are lost; use a cache that grows (cache_implementation='dynamic')"
+                f"{self.name}: the model wrote over the queries, keys or values of an earlier call (a cache "
+                "of fixed size?), so its weights are lost; use a cache that grows "
+                "(cache_implementation='dynamic')"
             )
 
     @property

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attnlib.errors import CaptureError, InputError
+from attnlib.errors import CaptureError, InputError, NeedsError
 from attnlib.hooks.capturing import capturing
 from attnlib.hooks.describe import ASSUMED, with_notes, with_readout
 from attnlib.hooks.frozen import ParametersAsConstants
@@ -40,12 +40,12 @@ def capture(
     Parameters
     ----------
     model : any module, or a LoadedModel.
-    inputs : a mapping of keyword arguments, a tensor or a tuple of positional ones; pictures or texts for
-        a LoadedModel.
+    inputs : a mapping of keyword arguments, a tensor, or a tuple of positional arguments of which one is a
+        tensor or a mapping; pictures or texts for a LoadedModel.
     target : what to differentiate: a label index, a label name, one per item, or a function that gets the
         model's output and returns one score per item.
     layers, heads, max_memory, queries : as for :func:`capturing`.
-    internals : keep what norm-based methods need.
+    internals : keep what norm-based methods need; ``max_memory`` holds for that, too.
 
     Raises
     ------
@@ -56,6 +56,11 @@ def capture(
     try:
         return _captured(model, inputs, target, internals=internals, **narrowed)
     except RuntimeError as problem:
+        if target is not None and "Inference tensors" in str(problem):
+            raise NeedsError(
+                "the model, or what goes into it, was made under torch.inference_mode(), which rules out "
+                "gradients: load it outside of it, or capture without a target"
+            ) from problem
         if target is None or not any(word in str(problem) for word in _IN_PLACE):
             raise
     with torch.autograd.graph.allow_mutation_on_saved_tensors():  # x += ...: copies what it changes
@@ -69,7 +74,7 @@ def _captured(model: Any, inputs: Any, target: Any, *, internals: bool, **narrow
     constants = ParametersAsConstants(module) if differentiable else nullcontext()
     with (
         capturing(model, gradients=target is not None, **narrowed) as record,
-        collecting(module) if internals else nullcontext() as collected,
+        collecting(module, max_memory=narrowed["max_memory"]) if internals else nullcontext() as collected,
     ):
         if target is None:
             with torch.no_grad():
@@ -78,7 +83,8 @@ def _captured(model: Any, inputs: Any, target: Any, *, internals: bool, **narrow
             with constants:
                 output = module(*args, **kwargs)
     record.output = output
-    if record.readout_assumed and not getattr(model, "readout_is_known", False):
+    again = not module.training  # one more pass would count twice in statistics, and drop at random
+    if record.readout_assumed and again and not getattr(model, "readout_is_known", False):
         _probe(module, args, kwargs, record)
     if prepared is not None:
         record.views = tuple(prepared.views)
@@ -104,7 +110,8 @@ def _probe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], rec
         if not own or layout is None or layout.grid is None or own[-1].num_queries != layout.num_tokens:
             continue
         try:
-            tokens = known_readout(module, args, kwargs, own[-1].name, layout.num_tokens)
+            with _own_random_numbers():
+                tokens = known_readout(module, args, kwargs, own[-1].name, layout.num_tokens)
         except CaptureError:
             continue
         if not tokens:
@@ -120,6 +127,16 @@ def _probe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], rec
     record.readout_assumed = record.readout_assumed.difference(found)
 
 
+@contextmanager
+def _own_random_numbers() -> Iterator[None]:
+    """Let a pass of attnlib's own take none of the caller's random numbers."""
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
 def _arguments(model: Any, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
     """Turn ``inputs`` into positional and keyword arguments, and what prepared them (None = nobody)."""
     if hasattr(inputs, "inputs") and hasattr(inputs, "views"):
@@ -128,7 +145,7 @@ def _arguments(model: Any, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]
         return (), dict(inputs), None
     if isinstance(inputs, Tensor):
         return (inputs,), {}, None
-    if isinstance(inputs, tuple) and inputs and all(isinstance(one, Tensor) for one in inputs):
+    if isinstance(inputs, tuple) and any(isinstance(one, Tensor | Mapping) for one in inputs):
         return inputs, {}, None
     prepare = getattr(model, "prepare", None)
     if callable(prepare) and not isinstance(model, nn.Module):

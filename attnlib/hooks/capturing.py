@@ -15,7 +15,7 @@ from attnlib.errors import InputError, NeedsError
 from attnlib.hooks.budget import Budget
 from attnlib.hooks.builder import RecordBuilder
 from attnlib.hooks.limits import KINDS, Limits
-from attnlib.hooks.missed import check_nothing_missed
+from attnlib.hooks.missed import check_nothing_missed, gap_notes
 from attnlib.hooks.raw_windows import raw_notes, raw_windows
 from attnlib.hooks.session import Session
 from attnlib.record import AttentionRecord, Provenance
@@ -89,8 +89,8 @@ def capturing(
             session.stop()
     missed = check_nothing_missed(session, record.layers)
     raw = tuple(raw_windows(module, record.layers))
-    record.gaps = (*missed.gaps, *raw)
-    builder.finish((*missed.notes, *raw_notes(raw)))
+    record.gaps = (*missed.gaps, *raw, *builder.gaps)
+    builder.finish((*missed.notes, *raw_notes(raw), *gap_notes(builder.gaps)))
 
 
 @contextmanager

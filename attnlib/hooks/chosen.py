@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from attnlib.hooks.calls import Call
 from attnlib.hooks.origins import TokenSequence
@@ -43,5 +42,4 @@ def count_chosen_queries(call: Call) -> None:
 
 
 def _items(call: Call) -> set[int]:
-    given = (*call.root.args, *call.root.kwargs.values())
-    return {one.shape[0] for one in given if isinstance(one, Tensor) and one.dim() > 1}
+    return {one.shape[0] for one in call.root.named.values() if one.dim() > 1}

@@ -15,6 +15,7 @@ from attnlib.hooks.reading import read_tokens
 from attnlib.layout import TokenFacts, TokenLayout, image_layout, prefix_names, text_layout
 from attnlib.record import AttentionRecord, LayerAttention, PlacedAttention
 from attnlib.record.placed import Piece
+from attnlib.record.sources import allowed_by
 
 __all__ = ["ASSUMED", "Describer", "with_notes", "with_readout"]
 
@@ -169,7 +170,10 @@ class Describer:
         words = ("decoder_attention_mask",) if layer.stream == "decoder" else ("attention_mask",)
         words = (*words, "src_key_padding_mask")
         for word in words:
-            mask = call.root.kwargs.get(word)
+            mask = call.root.named.get(word)
+            if isinstance(mask, Tensor) and mask.dim() == 4 and mask.shape[1:3] == (1, 1):
+                mask = mask[:, 0, 0]
+                mask = allowed_by(mask) if mask.is_floating_point() else mask
             if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[-1] == layer.num_keys:
                 seen = mask.bool() if word.endswith("attention_mask") else ~mask.bool()
                 if not bool(seen.all()):

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnlib.errors import CaptureError
 from attnlib.hooks.calls import Call
 from attnlib.hooks.origins import Origins
 from attnlib.hooks.placement import Placement, find_placement
+from attnlib.hooks.refusals import refuse_dropout
 from attnlib.hooks.trail import Frame
 from attnlib.record import ProjectedAttention
 
@@ -41,14 +41,16 @@ def read_fused(
     Raises
     ------
     CaptureError
-        If the call drops weights at random.
+        If the call drops weights at random, by :func:`refuse_dropout`.
     """
     query, key, value, mask = given.query, given.key, given.value, given.attn_mask
     if given.dropout_p > 0:
-        raise CaptureError(
-            f"{frame.name} drops attention weights at random (dropout {given.dropout_p}): "
-            "call model.eval() first"
-        )
+        refuse_dropout(frame.name, f" (dropout {given.dropout_p})")
+    if query.dim() == 2:  # no batch, no heads
+        query, key, value = query[None, None], key[None, None], value[None, None]
+        source = _projected(query, key, value, mask, given.is_causal, query.shape[-1] ** -0.5)
+        source.scale = source.scale if given.scale is None else float(given.scale)
+        return _call_of_one(given, source, frame, root, origins, forward), _of_one
     scale = query.shape[-1] ** -0.5 if given.scale is None else float(given.scale)
     known_query, known_key = origins.get(query), origins.get(key)
     query_rows = None if known_query is None else known_query.rows(query.shape)
@@ -93,7 +95,7 @@ def read_fused(
         return call, placed.arrange
     call.unplaced = placed
     if len(lead) == 2:
-        query = query.expand(lead[0], *query.shape[1:])
+        query = query.expand(*lead, *query.shape[2:])
         key, value = (one.expand(lead[0], *one.shape[1:]) for one in (key, value))
         call.source = _projected(query, key, value, mask, given.is_causal, scale)
         return call, _as_it_is
@@ -119,6 +121,29 @@ def _projected(
         is_causal,
         scale,
     )
+
+
+def _call_of_one(
+    given: FusedArguments,
+    source: ProjectedAttention,
+    frame: Frame,
+    root: Frame,
+    origins: Origins,
+    forward: int,
+) -> Call:
+    """Return a call between rows [query, dim] and [key, dim]."""
+    known = [origins.get(one) for one in (given.query, given.key)]
+    numbers = [
+        None if one is None else one.rows(tensor.shape)
+        for one, tensor in zip(known, (given.query, given.key), strict=True)
+    ]
+    query_rows, key_rows = (None if one is None else one[None, None] for one in numbers)
+    of_query, of_key = (None if one is None else one.sequence for one in known)
+    return Call(frame, root, source, forward, of_query, of_key, query_rows, key_rows)
+
+
+def _of_one(tensor: Tensor) -> Tensor:
+    return tensor[None, None]
 
 
 def _as_it_is(tensor: Tensor) -> Tensor:

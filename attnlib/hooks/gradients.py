@@ -21,12 +21,20 @@ class GradientKeeper:
         self._watched: list[tuple[Any, Tensor, Callable[[Tensor], Tensor]]] = []
         self._used = False
 
-    def leaf(self, output: Tensor) -> Tensor:
-        """Return ``output`` in the graph; as a leaf if nothing before it needs gradients."""
+    def leaf(self, output: Tensor, name: str) -> Tensor:
+        """Return ``output`` in the graph; as a leaf if nothing before it needs gradients.
+
+        Parameters
+        ----------
+        output : of an attention call.
+        name : path of the module that made it.
+        """
         if not torch.is_grad_enabled():
             raise NeedsError(
-                "gradients were asked for, but the forward pass runs under torch.no_grad: remove it, or use "
-                "capture(model, inputs, target=...)"
+                f"gradients were asked for, but {name or 'the model'} runs under torch.no_grad: remove it "
+                "around the forward pass, or use capture(model, inputs, target=...). Code of the model's own "
+                "that turns gradients off (a frozen part, a torch.autograd.Function, reentrant checkpoints) "
+                "cannot be differentiated: capture without a target"
             )
         return output if output.requires_grad else output.detach().requires_grad_()
 

@@ -42,14 +42,16 @@ _PROBES = 7
 
 
 @contextmanager
-def collecting(module: nn.Module) -> Iterator[Collected]:  # noqa: ARG001
+def collecting(module: nn.Module, *, max_memory: int | None = None) -> Iterator[Collected]:
     """Follow the tensors of the forward pass inside the block.
 
     Parameters
     ----------
     module : the model that runs inside; it is not touched.
+    max_memory : bytes that the tensors kept for this may take, besides those of the record.
     """
-    flow = Flow()
+    num_maps = sum(isinstance(one, nn.Linear) for one in module.modules())
+    flow = Flow(max_memory=max_memory, num_maps=num_maps)
     with flow:
         yield Collected(flow)
 

@@ -16,6 +16,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils.weak import WeakIdKeyDictionary
 
+from attnlib.errors import BudgetError
+
 __all__ = ["Flow", "Step", "activation_of", "bare_name", "linear_of", "tensors_in"]
 
 _SAMPLE = 64
@@ -79,10 +81,25 @@ def tensors_in(values: Any) -> Iterator[Tensor]:
 
 
 class Flow(TorchFunctionMode):
-    """Note the functions that a forward pass calls, and where their results go."""
+    """Note the functions that a forward pass calls, and where their results go.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    max_memory : bytes that may be held; None = no limit.
+    num_maps : linear maps that the model has, to say how much all would need.
+
+    Raises
+    ------
+    BudgetError
+        As soon as more would be held.
+    """
+
+    def __init__(self, *, max_memory: int | None = None, num_maps: int = 0) -> None:
         super().__init__()
+        self._limit = max_memory
+        self._num_maps = num_maps
+        self._held: dict[int, int] = {}
+        self._maps = 0
         self.steps: list[Step] = []
         self._made: Any = WeakIdKeyDictionary()
 
@@ -119,9 +136,27 @@ class Flow(TorchFunctionMode):
         for parent in step.parents:
             parent.children.append(step)
         self.steps.append(step)
+        if self._limit is not None:
+            self._check(step, self._limit)
         for one in made:
             if not isinstance(one, torch.nn.Parameter):
                 self._made[one] = step
+
+    def _check(self, step: Step, limit: int) -> None:
+        """Refuse once more is held than allowed; memory is counted by storage."""
+        self._maps += step.name in LINEAR
+        kept = [step.value, *(one for one, _ in step.terms)]
+        for one in kept:
+            if one is not None:
+                self._held[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
+        used = sum(self._held.values())
+        if used > limit:
+            whole = used * max(1.0, self._num_maps / max(1, self._maps))
+            raise BudgetError(
+                f"internals=True would keep {used / 1e6:.1f} MB so far to take the blocks apart; max_memory "
+                f"allows {limit / 1e6:.1f} MB. The whole pass is expected to need about {whole / 1e6:.1f} "
+                "MB: allow that, use a smaller input, or a method that needs no internals"
+            )
 
     def _terms(
         self, name: str, args: tuple[Any, ...], in_place: bool

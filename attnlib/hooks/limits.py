@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from attnlib.errors import InputError
 from attnlib.hooks.calls import Call
 from attnlib.record import GivenAttention, ProjectedAttention
+from attnlib.record.indices import whole_numbers
 
 __all__ = ["KINDS", "Limits"]
 
@@ -66,8 +65,6 @@ class Limits:
             rows = _within(self._queries, queries, f"query rows of {call.name}")
             call.queries, call.total_queries = tuple(rows), queries
             call.source = source.only_queries(rows)
-        if call.source is not source or call.heads is not None:
-            call.expected = None  # what is kept is a copy: the model cannot write over it
         return chosen, rows
 
     def unwanted(self, calls: Sequence[tuple[str, int, str]], *, final: bool) -> list[bool]:
@@ -100,14 +97,7 @@ class Limits:
 
 
 def _selection(wanted: int | Sequence[int] | None, what: str) -> list[int] | None:
-    if wanted is None:
-        return None
-    if isinstance(wanted, Tensor):
-        wanted = [int(i) for i in wanted.flatten()]
-    chosen = [wanted] if isinstance(wanted, int) else [int(i) for i in wanted]
-    if not chosen:
-        raise InputError(f"empty selection of {what}: None means all")
-    return chosen
+    return None if wanted is None else whole_numbers(wanted, what)
 
 
 def _within(wanted: Sequence[int], total: int, what: str) -> list[int]:

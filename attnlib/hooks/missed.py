@@ -14,7 +14,7 @@ from attnlib.hooks.session import Session
 from attnlib.record import LayerAttention
 from attnlib.record.gaps import Gap
 
-__all__ = ["check_nothing_missed"]
+__all__ = ["check_nothing_missed", "gap_notes"]
 
 _ATTENTION = ("attn", "attention")
 _NOT_ATTENTION = ("norm", "mlp", "ffn", "feed", "drop", "gate", "mask", "pos")
@@ -54,13 +54,15 @@ def check_nothing_missed(session: Session, layers: Sequence[LayerAttention]) -> 
     missed = [name for name in _unseen(visited, session.seen) if name not in known]
     if not session.seen:
         why = _why(visited, missed, session.channelwise)
-        raise CaptureError(f"the forward pass ran no attention that attnlib can see: {why}")
+        raise CaptureError(
+            f"the forward pass ran no attention that attnlib can see: {why}{_hint(session.model)}"
+        )
     expected = [name for name in missed if _expected(name, session)]
     if expected:
         raise CaptureError(
             f"{len(expected)} modules look like attention but have no weights over tokens that attnlib can "
             f"see (first: {expected[0]}, a {type(visited[expected[0]]).__name__}); a map of the "
-            f"other {len(session.seen)} would be wrong"
+            f"other {len(session.seen)} would be wrong{_hint(session.model)}"
         )
     if session.channelwise and not any(one.kind == "self" for one in layers):
         raise CaptureError(
@@ -72,10 +74,11 @@ def check_nothing_missed(session: Session, layers: Sequence[LayerAttention]) -> 
         f"{name} attends over channels or over states of one token: it has no token-by-token weights"
         for name in dict.fromkeys(session.channelwise)
     ]
-    return Missed((*notes, *_sentences(gaps)), tuple(gaps))
+    return Missed((*notes, *gap_notes(gaps)), tuple(gaps))
 
 
-def _sentences(gaps: Sequence[Gap]) -> Iterator[str]:
+def gap_notes(gaps: Sequence[Gap]) -> Iterator[str]:
+    """Say once for each reason what methods that go through all layers cannot cross."""
     for reason in dict.fromkeys(one.reason for one in gaps):
         own = [one for one in gaps if one.reason == reason]
         more = f" and {len(own) - 1} more like it" if len(own) > 1 else ""
@@ -205,6 +208,18 @@ def _why(visited: dict[str, nn.Module], missed: Sequence[str], channelwise: Sequ
     return (
         "no module called scaled_dot_product_attention, or a softmax whose result is multiplied with values"
     )
+
+
+def _hint(model: nn.Module) -> str:
+    """Say how a model that was loaded with a kernel of its own shows its weights."""
+    for module in model.modules():
+        kernel = getattr(getattr(module, "config", None), "_attn_implementation", None)
+        if isinstance(kernel, str) and kernel not in ("sdpa", "eager"):
+            return (
+                f". It was loaded with the attention kernel {kernel!r}, which keeps its weights to itself: "
+                "model.set_attn_implementation('sdpa') shows them"
+            )
+    return ""
 
 
 def _unseen(visited: dict[str, nn.Module], seen: set[str]) -> list[str]:

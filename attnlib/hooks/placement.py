@@ -38,6 +38,15 @@ class Placement:
     key_places: Tensor
     handed_out: bool = False
 
+    def is_whole(self, batch: int, queries: int, keys: int) -> bool:
+        """Tell whether each item is one window that holds all its tokens in order."""
+        return (
+            self.windows == batch
+            and bool((self.items == torch.arange(batch)).all())
+            and _everything(self.query_places, queries)
+            and _everything(self.key_places, keys)
+        )
+
     def arrange(self, tensor: Tensor, keep: int = 2) -> Tensor:
         """Bring a tensor of the call to [window, head, ...]; ``keep`` trailing axes stay."""
         flat = tensor.reshape(-1, *tensor.shape[-keep:])
@@ -105,6 +114,10 @@ def find_placement(
         _within(q, items, query_sequence.size),
         _within(k, items, key_sequence.size),
     )
+
+
+def _everything(places: Tensor, size: int) -> bool:
+    return places.shape[1] == size and bool((places == torch.arange(size)).all())
 
 
 def _ask_everywhere(q: Tensor, k: Tensor) -> bool:

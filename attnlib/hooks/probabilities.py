@@ -30,6 +30,7 @@ class Softmaxed:
     serial : number of the softmax within the capture.
     exact : the softmax output in the dtype it was computed in, while nothing but casts happened.
     mixed : whether heads were mixed after the softmax, so that rows need not sum to 1.
+    dropped : whether some of it was dropped at random.
     """
 
     columns: Tensor
@@ -37,6 +38,7 @@ class Softmaxed:
     serial: int
     exact: Tensor | None
     mixed: bool = False
+    dropped: bool = False
 
 
 class Probabilities:
@@ -85,7 +87,8 @@ class Probabilities:
             self._move(held, func, args, kwargs, out)
         elif held is not None and first is not None and isinstance(out, Tensor) and out.shape == first.shape:
             if name in EXACT:
-                self._known[out] = held
+                dropped = "dropout" in name and _drops(args, kwargs)
+                self._known[out] = replace(held, dropped=True) if dropped else held
             elif name in SCALES:
                 self._known[out] = replace(held, exact=None)
             elif name in SUMS and len(args) > 1 and isinstance(args[1], Tensor):
@@ -146,3 +149,10 @@ class Probabilities:
             pieces = exact if isinstance(exact, tuple | list) else [None] * len(out)
             for one, column, part in zip(out, columns, pieces, strict=False):
                 self._spread(one, column, part, held)
+
+
+def _drops(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether a dropout with these arguments is active."""
+    share = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
+    active = args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train", True))
+    return bool(active) and share > 0

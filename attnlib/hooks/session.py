@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import types as pytypes
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from attnlib.hooks.calls import Call
 from attnlib.hooks.eager import PRODUCTS, find_product, read_product
+from attnlib.hooks.following import Following
 from attnlib.hooks.fused import FusedArguments, read_fused
 from attnlib.hooks.gradients import GradientKeeper
 from attnlib.hooks.limits import Limits
@@ -24,9 +26,10 @@ from attnlib.hooks.origin_rules import follow
 from attnlib.hooks.origins import Origins
 from attnlib.hooks.packed import packed_patches
 from attnlib.hooks.probabilities import SOFTMAXES, Probabilities
+from attnlib.hooks.refusals import readable, refuse_dropout
 from attnlib.hooks.torch_names import MOVES
 from attnlib.hooks.trail import Frame, Trail
-from attnlib.hooks.verify import verify
+from attnlib.hooks.verify import unlike_softmax, verify
 
 __all__ = ["Session"]
 
@@ -91,11 +94,12 @@ class Session(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.model = model
-        self.trail = Trail(model, self._begin, self._end)
+        self.trail = Trail(model, self._begin, self._end, self._abort)
         self.keeper = GradientKeeper() if gradients else None
         self.origins = Origins()
         self.probabilities = Probabilities()
         self.mixing = Mixing()
+        self.following = Following(model)
         self.calls: list[Call] = []
         self.channelwise: list[str] = []
         self.approximate: list[str] = []
@@ -126,10 +130,24 @@ class Session(TorchFunctionMode):
             with self:
                 return _multi_head_twin(*args, **kwargs)
         output = func(*args, **kwargs)
-        with _OwnWork():
+        with _OwnWork(), readable(self.trail.frames[-1].name):
             return self._look(name, func, args, kwargs, output)
 
     def _look(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> Any:
+        before = len(self.calls)
+        plain, output = output, self._attention(name, func, args, kwargs, output)
+        if len(self.calls) > before:
+            call = self.calls[-1]
+            call.follows = self.following.after(*_operands(name, args, kwargs))
+            call.number = self.following.call(output)
+            self._on_call(self.calls)
+        else:
+            self.following.pass_on(name, args, kwargs, plain)
+        return output
+
+    def _attention(
+        self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any
+    ) -> Any:
         if func is functional.scaled_dot_product_attention:
             output = self._fused(FusedArguments(*args, **kwargs), output)
         elif name in SOFTMAXES:
@@ -185,6 +203,8 @@ class Session(TorchFunctionMode):
             return output
         found = read_product(product, frame, self.trail.frames[0], self.origins, self.forward)
         self.probabilities.open.pop(product.held.serial, None)
+        if product.held.dropped:
+            refuse_dropout(frame.name, "")
         if found is None:
             if not isinstance(product.values, nn.Parameter):
                 self.channelwise.append(frame.name)
@@ -196,23 +216,28 @@ class Session(TorchFunctionMode):
         """Verify a call against its real output and keep what was asked for."""
         arranged = arrange(output.detach())
         call.remember(*verify(call.source, arranged, call.name))
+        note = unlike_softmax(call)
+        if note is not None:
+            call.notes = (*call.notes, note)
         self.seen.add(call.name)
         heads, rows = self._limits.narrow(call)
+        call.remember_kept(arranged, heads, rows)
         if self.keeper is not None:
-            output = self.keeper.leaf(output)
+            output = self.keeper.leaf(output, call.name)
             batch, kept_heads, kept_rows, _ = call.source.shape
             call.gradient_bytes = batch * kept_heads * kept_rows * arranged.shape[-1] * output.element_size()
             output = self.keeper.watch(call.source, output, lambda g: arrange(g)[:, heads][:, :, rows])
         self.calls.append(call)
-        self._on_call(self.calls)
         return output
 
     def _begin(self, frame: Frame) -> None:
         self.forward += 1
         names = _argument_names(frame.module)
         batch_first = _batch_first(frame.module)
-        given = [*zip(names, frame.args, strict=False), *frame.kwargs.items()]
-        with _OwnWork():
+        given = [*_flat([*zip(names, frame.args, strict=False), *frame.kwargs.items()])]
+        frame.named = {name: value for name, value in given if isinstance(value, Tensor)}
+        with _OwnWork(), suppress(RuntimeError):
+            self.following.begin(frame.named.values())
             for name, value in given:
                 beside = any(word in name for word in _BESIDE)
                 if not isinstance(value, Tensor) or value.dim() < 2 or beside:
@@ -228,12 +253,20 @@ class Session(TorchFunctionMode):
 
     def _end(self, frame: Frame, output: Any) -> None:
         calls, self.calls = self.calls, []
-        with _OwnWork():
+        with _OwnWork(), readable(frame.name):
             self._on_forward(calls, self.origins, output)
         # a part of the model that runs on its own, such as an image encoder, feeds the rest
         carried = list(_tensors_in(output)) if frame.name else []
         self._between = bool(carried)
         self.origins.clear(keep=carried)
+
+    def _abort(self) -> None:
+        """Forget a forward pass that was left by an exception."""
+        for call in self.calls:
+            if self.keeper is not None:
+                self.keeper.forget(call.source)
+        self.calls = []
+        self.origins.clear()
 
     def start(self) -> None:
         """Register the hooks and enter the function mode."""
@@ -267,6 +300,22 @@ def _tensors_in(output: Any) -> Iterator[Tensor]:
             yield from _tensors_in(one)
 
 
+def _operands(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """Return what an attention call multiplies: queries, keys and values, or weights and values."""
+    if name != functional.scaled_dot_product_attention.__name__:
+        return [*args, *kwargs.values()]
+    return [*args[:3], *(kwargs[word] for word in ("query", "key", "value") if word in kwargs)]
+
+
+def _flat(given: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield names and values of the arguments, those inside a dictionary of inputs too."""
+    for name, value in given:
+        if isinstance(value, Mapping) and not name.endswith("outputs"):
+            yield from ((str(inner), one) for inner, one in value.items())
+        else:
+            yield name, value
+
+
 def _states_a_token(frame: Frame, key: Tensor) -> Tensor | None:
     """Return the states [batch, token, channel] whose tokens each have keys of their own: earlier states."""
     if key.dim() != 4 or min(key.shape[1:3]) < 2:
@@ -277,10 +326,13 @@ def _states_a_token(frame: Frame, key: Tensor) -> Tensor | None:
 
 
 def _argument_names(module: nn.Module) -> list[str]:
-    code = getattr(getattr(module.forward, "__wrapped__", module.forward), "__code__", None)
+    forward = inspect.unwrap(module.forward)
+    code = getattr(forward, "__code__", None)
     if code is None:
         return [f"input {i}" for i in range(16)]
-    return [*code.co_varnames[1 : code.co_argcount], *(f"input {i}" for i in range(16))]
+    names = code.co_varnames[: code.co_argcount]
+    bound = names[:1] == ("self",) or hasattr(forward, "__self__")
+    return [*names[bound:], *(f"input {i}" for i in range(16))]
 
 
 def _batch_first(module: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,10 +13,10 @@ from attnlib.errors import CaptureError
 from attnlib.hooks.beside import BESIDE, beside_each_other
 from attnlib.hooks.calls import Call
 from attnlib.hooks.chosen import count_chosen_queries, in_decoder
+from attnlib.hooks.heads import Heads, as_heads, heads_of_one, join_heads, stands_apart
 from attnlib.hooks.inner import inner_apart
-from attnlib.hooks.origins import TokenSequence
+from attnlib.hooks.kinds import kind_of, pool_sequences, roots_of
 from attnlib.hooks.placement import Placement
-from attnlib.hooks.trail import CROSS_INPUTS
 from attnlib.record import LayerAttention, ProjectedAttention
 from attnlib.record.placed import Piece, PlacedAttention
 from attnlib.record.released import ReleasedAttention
@@ -37,20 +38,28 @@ class Settler:
         config = getattr(model, "config", None)
         self._two_sided = bool(getattr(config, "is_encoder_decoder", False))
         self._counts: dict[str, int] = {}
+        self._passed: set[tuple[str, str]] = set()
 
     def settle(self, calls: Sequence[Call], *, step: int | None = None) -> list[tuple[Call, LayerAttention]]:
         """Turn the calls of one forward pass into layers, in call order."""
-        merged = [_joined(group) if len(group) > 1 else group[0] for group in _grouped(calls)]
+        merged = [self._merged(group) for group in _grouped(calls)]
         has_decoder = {in_decoder(call) for call in merged}
-        pooled = _pool_sequences(merged)
+        pooled = pool_sequences(merged)
         if step:
             self._counts = {}
         layers = []
+        before: dict[str, Call] = {}
         streams = inner_apart(merged, [self._stream(call, len(has_decoder) == 2) for call in merged])
         for call, stream in zip(merged, streams, strict=True):
             index = self._counts.get(stream, 0)
             self._counts[stream] = index + 1
-            kind = _kind(call, pooled)
+            kind = kind_of(call, pooled)
+            if kind == "self":
+                known = before.get(stream)
+                call.apart = stands_apart(known, call)
+                if known is None and not step and (stream, call.root.name) in self._passed:
+                    call.apart = "belongs to another forward pass than the calls before it"
+                before[stream] = call
             if stream == "decoder":
                 count_chosen_queries(call)
             source = _placed(call)
@@ -73,7 +82,13 @@ class Settler:
                     ),
                 )
             )
+        self._passed |= {(stream, call.root.name) for stream, call in before.items()}
         return layers
+
+    def _merged(self, group: Sequence[Call]) -> Call:
+        if isinstance(group, Heads):
+            return join_heads(self._model, group)
+        return _joined(group) if len(group) > 1 else group[0]
 
     def preview(
         self, calls: Sequence[Call], *, step: int | None
@@ -82,19 +97,19 @@ class Settler:
         groups = _grouped(calls)
         firsts = [group[0] for group in groups]
         mixed = len({in_decoder(call) for call in firsts}) == 2
-        pooled = _pool_sequences(firsts)
+        pooled = pool_sequences(firsts)
         counts = {} if step else dict(self._counts)
         named = []
         streams = inner_apart(firsts, [self._stream(call, mixed) for call in firsts])
         for group, stream in zip(groups, streams, strict=True):
             index = counts.get(stream, 0)
             counts[stream] = index + 1
-            named.append((group, stream, index, _kind(group[0], pooled)))
+            named.append((group, stream, index, kind_of(group[0], pooled)))
         return named
 
     def _stream(self, call: Call, mixed: bool) -> str:
         parts = call.name.lower().split(".")
-        roots = _roots(call.query_sequence)
+        roots = roots_of(call.query_sequence)
         if self._two_sided or mixed:
             if any("decoder" in part for part in parts):
                 return "decoder"
@@ -141,96 +156,11 @@ def _by_modality(call: Call) -> str:
     named = _by_words(one.root.lower() for one in known if one.root)
     if named or any(one.modality == "states" for one in known):
         return named or "tokens"
-    given = [one for one in (*call.root.args, *call.root.kwargs.values()) if isinstance(one, Tensor)]
+    given = [*call.root.named.values()]
     if given and not any(one.is_floating_point() for one in given):
         return "text"
     pictures = given and all(one.dim() >= 4 and one.is_floating_point() for one in given)
     return "vision" if pictures or any(one.grid is not None for one in known) else "tokens"
-
-
-def _roots(sequence: TokenSequence | None) -> list[str]:
-    return [] if sequence is None else [one.root for one in sequence.ancestors if one.root]
-
-
-def _pool_sequences(calls: Sequence[Call]) -> set[int]:
-    """Sequences of learned queries that never attend to themselves."""
-    own = {
-        id(c.query_sequence)
-        for c in calls
-        if c.query_sequence is not None and c.query_sequence is c.key_sequence
-    }
-    return {
-        id(c.query_sequence)
-        for c in calls
-        if c.query_sequence is not None and not c.query_sequence.root and id(c.query_sequence) not in own
-    }
-
-
-def _kind(call: Call, pooled: set[int]) -> str:
-    """Tell self, cross and pooling attention apart by where queries and keys come from."""
-    query, key = call.query_sequence, call.key_sequence
-    _, _, num_queries, num_keys = call.shape
-    if call.unplaced is not None and num_queries > 1 and _reads_one_thing(call):
-        return "self"  # blocks of one sequence, each of which may see its neighbours too
-    if query is not None and key is not None:
-        if query is key and _one_reads_all(call):
-            return "pool"
-        if query is key or key in query.ancestors or query in key.ancestors:
-            return "self"
-        if _named_cross(call):
-            return "cross"
-        if _roots(query) and _roots(query)[-1:] == _roots(key)[-1:]:
-            crossed = _roots(query) and _has_cross_input(call)
-            return "cross" if crossed else "self"
-        if not query.root:
-            return "pool" if num_queries == 1 or id(query) in pooled else "cross"
-        if key.root:
-            return "cross"
-    if _has_cross_input(call):
-        return "cross"
-    if num_queries == num_keys or (query is not None and key is None):
-        return "self"
-    return "pool" if num_queries == 1 else "cross"
-
-
-def _one_reads_all(call: Call) -> bool:
-    """Tell whether one token of a sequence reads all of it, as in class attention."""
-    _, _, num_queries, num_keys = call.shape
-    sequence = call.key_sequence
-    if (
-        num_queries != 1
-        or sequence is None
-        or num_keys < 2
-        or num_keys != sequence.size
-        or call.key_rows is None
-    ):
-        return False
-    return not bool((call.key_rows < 0).any())
-
-
-def _reads_one_thing(call: Call) -> bool:
-    """Tell whether the module that made a call was given the states of one sequence only, or says so."""
-    if "self" in call.name.lower().rpartition(".")[2]:
-        return True
-    named = [("", one) for one in call.frame.args] + [*call.frame.kwargs.items()]
-    beside = ("mask", "bias", "position", "embed")
-    states = [
-        one
-        for name, one in named
-        if isinstance(one, Tensor)
-        and one.dim() == 3
-        and one.is_floating_point()
-        and not any(word in name for word in beside)
-    ]
-    return len(states) == 1
-
-
-def _named_cross(call: Call) -> bool:
-    return any("cross" in part for part in call.name.lower().split(".")[-2:])
-
-
-def _has_cross_input(call: Call) -> bool:
-    return any(isinstance(call.frame.kwargs.get(word), Tensor) for word in CROSS_INPUTS)
 
 
 def _grouped(calls: Sequence[Call]) -> list[Sequence[Call]]:
@@ -240,6 +170,9 @@ def _grouped(calls: Sequence[Call]) -> list[Sequence[Call]]:
         by_frame.setdefault(id(call.frame), []).append(call)
     result: list[Sequence[Call]] = []
     for group in by_frame.values():
+        if len(group) > 1 and all(heads_of_one(a, b) for a, b in pairwise(group)):
+            result.extend([call] for call in group)
+            continue
         if len(group) > 1 and beside_each_other(group):
             for call in group:
                 call.notes = tuple(dict.fromkeys((*call.notes, BESIDE)))
@@ -251,7 +184,7 @@ def _grouped(calls: Sequence[Call]) -> list[Sequence[Call]]:
         else:
             result.extend([call] for call in group)
     order = {id(call): place for place, call in enumerate(calls)}
-    return sorted(result, key=lambda group: order[id(group[0])])
+    return as_heads(sorted(result, key=lambda group: order[id(group[0])]))
 
 
 def _share_out(group: Sequence[Call]) -> bool:
@@ -259,15 +192,24 @@ def _share_out(group: Sequence[Call]) -> bool:
     first = group[0].query_sequence
     if len(group) < 2 or first is None or any(c.query_sequence is not first for c in group):
         return False
-    rows = [c.query_rows.reshape(-1, c.shape[2])[0] for c in group if c.query_rows is not None]
-    if len(rows) < len(group) or any(c.key_rows is None or c.shape[0] > 1 for c in group):
+    known = all(c.query_rows is not None and c.key_rows is not None for c in group)
+    if not known or any(c.shape[0] not in (1, first.batch) for c in group):
         return False
-    together = torch.cat(rows)
+    together = torch.cat([_rows_of_items(call) for call in group])
     return (
-        len(together) <= first.size
+        len(together) <= first.size * first.batch
         and bool((together >= 0).all())
         and len(together.unique()) == len(together)
     )
+
+
+def _rows_of_items(call: Call) -> Tensor:
+    """Return the token numbers of all rows of a call, those of its first head."""
+    assert call.query_rows is not None
+    batch, _, queries, _ = call.shape
+    rows = call.query_rows
+    rows = rows[:, 0] if rows.dim() > 2 else rows
+    return rows.expand(batch, queries).reshape(-1)
 
 
 def _joined(group: Sequence[Call]) -> Call:
@@ -289,6 +231,11 @@ def _joined(group: Sequence[Call]) -> Call:
                 f"{call.name} computes its attention in {len(group)} parts that cannot all be followed "
                 "back to tokens, so its weights cannot be put together"
             )
+    if any(c.query_sequence is not first.query_sequence for c in group):
+        raise CaptureError(
+            f"{first.name} makes {len(group)} attention calls that belong together, from different sets of "
+            "tokens (global tokens beside the text?): they do not make one matrix, so no map is given"
+        )
     pieces = []
     for call in group:
         placement = call.placement or _ordinary(call)
@@ -301,8 +248,9 @@ def _joined(group: Sequence[Call]) -> Call:
     sums = source.weights([0], slice(None)).sum(-1)
     if not bool(((sums - 1).abs() < 1e-3).all()):
         raise CaptureError(
-            f"{first.name} computes its attention in {len(group)} parts of which some were not seen: the "
-            f"rows put together sum to {sums.min().item():.3g}-{sums.max().item():.3g} instead of 1"
+            f"{first.name} computes its attention in {len(group)} parts, of which some were not seen or "
+            f"overlap: the rows put together sum to {sums.min().item():.3g}-{sums.max().item():.3g} instead "
+            "of 1, so no map is given"
         )
     return Call(
         first.frame,
@@ -315,6 +263,9 @@ def _joined(group: Sequence[Call]) -> Call:
         total_heads=first.total_heads,
         shape=source.shape,
         gradient_bytes=sum(call.gradient_bytes for call in group),
+        parts=tuple(group),
+        number=group[-1].number,
+        follows=first.follows,
     )
 
 
@@ -353,19 +304,9 @@ def _placed(call: Call) -> Any:
     if placement is None or call.query_sequence is None or call.key_sequence is None:
         return call.source
     batch, queries, keys = call.key_sequence.batch, call.query_sequence.size, call.key_sequence.size
-    trivial = (
-        placement.windows == batch
-        and bool((placement.items == torch.arange(batch)).all())
-        and _everything(placement.query_places, queries)
-        and _everything(placement.key_places, keys)
-    )
-    if trivial:
+    if placement.is_whole(batch, queries, keys):
         return call.source
     return PlacedAttention((_piece(call, placement),), batch, queries, keys)
-
-
-def _everything(places: Tensor, size: int) -> bool:
-    return places.shape[1] == size and bool((places == torch.arange(size)).all())
 
 
 def _notes(call: Call, source: Any) -> tuple[str, ...]:
@@ -388,7 +329,7 @@ def _unplaced(call: Call) -> str | None:
     """Say why the batch axis of a call is not the model's, if it is not."""
     if call.unplaced is not None or call.placement is not None:
         return call.unplaced
-    given = [one for one in (*call.root.args, *call.root.kwargs.values()) if isinstance(one, Tensor)]
+    given = [*call.root.named.values()]
     items = {one.shape[0] for one in given if one.dim() > 1}
     batch = call.source.shape[0]
     known = [] if call.key_sequence is None else call.key_sequence.ancestors

@@ -11,7 +11,7 @@ from torch import Tensor
 from attnlib.hooks.calls import Call
 from attnlib.hooks.trail import CACHES
 from attnlib.record import GivenAttention, LayerAttention, ProjectedAttention
-from attnlib.record.steps import KeyStore, SteppedAttention
+from attnlib.record.steps import REORDERED, SLID, KeyStore, SteppedAttention
 
 __all__ = ["Steps"]
 
@@ -33,7 +33,8 @@ class Steps:
             if before is None or before.kind != "self" or queries >= keys:
                 continue
             grown = keys == before.num_keys + queries
-            if grown or (keys == before.num_keys and queries <= before.num_queries and _cached(call)):
+            held = keys <= before.num_keys + queries and queries <= before.num_queries
+            if grown or (held and _cached(call)):
                 return True
         return False
 
@@ -49,7 +50,11 @@ class Steps:
             if isinstance(source, ProjectedAttention):
                 store = self._stores.get(place) if continuing else None
                 length = source.key.shape[2]
-                if store is None or not store.grow(source.key, source.value):
+                grown = store is not None and store.grow(source.key, source.value)
+                if store is not None and not grown and layer.kind == "self":
+                    now, old = (source.key, source.value), (store.key, store.value)
+                    layer.notes = (*layer.notes, *_continued(now, old, layer.num_queries))
+                if store is None or not grown:
                     store = KeyStore(source.key, source.value)
                     self._stores[place] = store
                 if continuing and before is not None and isinstance(before.source, ProjectedAttention):
@@ -58,7 +63,11 @@ class Steps:
                 if continuing:
                     layer.source = _stepped(source, store, length)
             elif continuing and before is not None and isinstance(before.source, GivenAttention):
-                before.source = replace(before.source, value=None)  # the next step holds these values too
+                values = getattr(source, "value", None), before.source.value
+                how = _continued(values[:1], values[1:], layer.num_queries) if layer.kind == "self" else ()
+                layer.notes = (*layer.notes, *how)
+                if not how:
+                    before.source = replace(before.source, value=None)  # the next step holds these values too
             self._last[place] = layer
 
     def _stores_of(
@@ -68,6 +77,28 @@ class Steps:
         if store.key.shape[2] < length or not torch.equal(store.key[:, :, length - 1], source.key[:, :, -1]):
             return source
         return _stepped(source, store, length)
+
+
+def _continued(new: Sequence[Tensor | None], old: Sequence[Tensor | None], queries: int) -> tuple[str, ...]:
+    """Say how the keys and values of a step go on from those of the step before, if they are not the same.
+
+    Parameters
+    ----------
+    new, old : keys, values of the two steps, [batch, head, key, dim]; None where they were not kept.
+    queries : rows of this step.
+    """
+    pairs = [(now, was) for now, was in zip(new, old, strict=True) if now is not None and was is not None]
+    if not pairs:
+        return ()
+    length, before = pairs[0][0].shape[2], pairs[0][1].shape[2]
+    kept = length - queries
+    alike = pairs[0][0].shape[:2] == pairs[0][1].shape[:2]
+    if alike and length > before and all(torch.equal(now[:, :, :before], was) for now, was in pairs):
+        return ()
+    window = alike and 0 <= kept <= before and length < before + queries
+    if window and all(torch.equal(now[:, :, :kept], was[:, :, before - kept :]) for now, was in pairs):
+        return (SLID,)
+    return (REORDERED,) if length > before or not alike else ()
 
 
 def _stepped(source: ProjectedAttention, store: KeyStore, length: int) -> SteppedAttention:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["CACHES", "CROSS_INPUTS", "Frame", "Trail"]
 
@@ -27,10 +28,11 @@ class Frame:
     module: nn.Module
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    named: Mapping[str, Tensor] = field(default_factory=dict)  # of an outermost module: all its inputs
 
     def forget(self) -> None:
         """Let the hidden states go that the module was called with; what all layers share stays."""
-        self.args = ()
+        self.args, self.named = (), {}
         self.kwargs = {word: value for word, value in self.kwargs.items() if word in _SHARED}
 
 
@@ -44,14 +46,21 @@ class Trail:
     ----------
     model : the module to follow.
     on_start, on_end : called when an outermost forward pass starts, and when it has ended.
+    on_abort : called when one was left by an exception.
     """
 
     def __init__(
-        self, model: nn.Module, on_start: Callable[[Frame], None], on_end: Callable[[Frame, Any], None]
+        self,
+        model: nn.Module,
+        on_start: Callable[[Frame], None],
+        on_end: Callable[[Frame, Any], None],
+        on_abort: Callable[[], None],
     ) -> None:
         self._model = model
         self._on_start = on_start
         self._on_end = on_end
+        self._on_abort = on_abort
+        self._raised: BaseException | None = None
         self._thread = threading.get_ident()
         self._handles: list[Any] = []
         self._leaves: dict[str, dict[str, nn.Module]] = {}
@@ -93,7 +102,11 @@ class Trail:
                 if name not in self.visited:
                     self.visited[name] = this
                     self.visited.update(self._leaves.get(name, {}))
+                if any(one.module is this for one in self.frames) and not _runs_already(this):
+                    self.frames.clear()  # an interrupt left the pass before, unseen by the hooks
+                    self._on_abort()
                 if not self.frames:
+                    self._raised = sys.exception()
                     self._on_start(frame)
                 self.frames.append(frame)
 
@@ -105,10 +118,21 @@ class Trail:
                 frame.forget()
                 frame = self.frames.pop()
             try:
-                if not self.frames and output is not None:
+                if not self.frames and output is None and sys.exception() is not self._raised:
+                    self._on_abort()
+                elif not self.frames:
                     self._on_end(frame, output)
             finally:
                 frame.forget()
 
         self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
         self._handles.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))
+
+
+def _runs_already(module: nn.Module) -> bool:
+    """Tell whether a module whose forward pass is about to start is in the middle of another one."""
+    frame, runs = sys._getframe(), 0
+    while frame is not None:
+        runs += frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is module
+        frame = frame.f_back
+    return runs > 1

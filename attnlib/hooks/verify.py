@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from attnlib.errors import CaptureError
-from attnlib.record import AttentionSource
+from attnlib.record import AttentionSource, GivenAttention
 
-__all__ = ["compare", "tolerance", "verify"]
+if TYPE_CHECKING:
+    from attnlib.hooks.calls import Call
+
+__all__ = ["compare", "tolerance", "unlike_softmax", "verify"]
 
 _ROWS = 3
 
@@ -44,6 +49,23 @@ def verify(source: AttentionSource, output: Tensor, name: str) -> tuple[list[int
             f"(largest difference {difference:.3g} at values up to {scale:.3g}), so no map is given"
         )
     return rows, real
+
+
+def unlike_softmax(call: Call) -> str | None:
+    """Say it where the weights that met the values were changed after their softmax: rows not summing to 1.
+
+    Sinks and mixed heads, which have notes of their own, and parts of rows are left out.
+    """
+    source = call.source
+    if not isinstance(source, GivenAttention) or call.notes or call.missing or not call.complete:
+        return None
+    with torch.no_grad():
+        sums = source.weights(slice(None), call.rows).sum(dim=-1)
+    allowed = 1e-3 if source.attention.dtype in (torch.float32, torch.float64) else 3e-2
+    odd = sums[((sums - 1).abs() > allowed) & (sums != 0)]
+    if not odd.numel():
+        return None
+    return f"weights are changed after the softmax: rows sum to {odd.min():.3g} to {odd.max():.3g}, not to 1"
 
 
 def compare(source: AttentionSource, rows: list[int], real: Tensor) -> tuple[float, float]:

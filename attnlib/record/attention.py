@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.nn import functional
 
 from attnlib.errors import InputError, LayoutError, NeedsError
 from attnlib.layout import TokenLayout, with_generated
@@ -17,6 +18,7 @@ from attnlib.record.layer import LayerAttention
 from attnlib.record.placed import JoinedAttention
 from attnlib.record.provenance import Provenance
 from attnlib.record.sources import GivenAttention
+from attnlib.record.steps import REORDERED, SLID
 
 if TYPE_CHECKING:
     import pandas
@@ -249,9 +251,16 @@ class AttentionRecord:
         for group in by_layer.values():
             first = group[0]
             rows = 0
+            starts: list[int] = []
             for layer in group:
+                if REORDERED in layer.notes:
+                    raise InputError(
+                        f"step {layer.step} of {layer.name} continues {REORDERED}: its steps cannot be "
+                        "joined; generate with num_beams=1, or capture model(output_ids) once"
+                    )
                 rows += layer.num_queries
-                if first.kind == "self" and layer.num_keys != rows and len(group) > 1:
+                starts.append(rows - layer.num_keys if SLID in layer.notes else 0)
+                if first.kind == "self" and layer.num_keys + starts[-1] != rows and len(group) > 1:
                     raise InputError(
                         f"step {layer.step} of {layer.name} sees {layer.num_keys} keys where {rows} "
                         "tokens have passed (a window, or a cache of fixed size): its steps cannot be joined"
@@ -259,7 +268,7 @@ class AttentionRecord:
             if len(group) == 1:
                 joined.append(first)
                 continue
-            source = JoinedAttention(tuple(layer.source for layer in group))
+            source = JoinedAttention(tuple(layer.source for layer in group), tuple(starts))
             layout = with_generated(first.query_layout, rows)
             keys = layout if first.kind == "self" else first.key_layout
             joined.append(
@@ -268,7 +277,12 @@ class AttentionRecord:
                 )
             )
         layouts = {one.stream: one.query_layout for one in joined if one.query_layout is not None}
-        return replace(self, layers=tuple(joined), layouts={**self.layouts, **layouts})
+        sizes = {one.stream: one.num_queries for one in joined if one.kind == "self"}
+        seen = {  # what was generated is real
+            name: functional.pad(mask, (0, max(0, sizes.get(name, 0) - mask.shape[-1])), value=True)
+            for name, mask in self.seen.items()
+        }
+        return replace(self, layers=tuple(joined), layouts={**self.layouts, **layouts}, seen=seen)
 
     def differentiate(self, score: Tensor | Mapping[str, Sequence[Tensor]]) -> AttentionRecord:
         """Run one backward pass from a scalar, so that ``LayerAttention.gradients`` works.

@@ -122,17 +122,19 @@ class JoinedAttention:
 
     Parameters
     ----------
-    steps : sources of the steps, first step first; each sees at least the keys of the one before.
+    steps : sources of the steps, first step first.
+    starts : the first key that each step sees; a cache with a window forgets those before it.
     """
 
     steps: tuple[AttentionSource, ...]
+    starts: tuple[int, ...] = ()
     kind_of_source: str = "steps"
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(batch, heads, queries, keys)."""
         batch, heads, _, keys = self.steps[-1].shape
-        return batch, heads, sum(step.shape[2] for step in self.steps), keys
+        return batch, heads, sum(step.shape[2] for step in self.steps), keys + self._first(-1)
 
     @property
     def nbytes(self) -> int:
@@ -148,27 +150,34 @@ class JoinedAttention:
         return self._rows(queries, lambda step, rows: step.gradients(heads, rows))
 
     def values(self, heads: Index) -> Float[Tensor, "batch head key dim"]:
-        """Return the values the last step saw."""
-        return self.steps[-1].values(heads)
+        """Return the values of all keys, those that the last step saw no more from the steps before."""
+        values, known = self.steps[-1].values(heads), self._first(-1)
+        for place in reversed(range(len(self.steps) - 1)):
+            first = self._first(place)
+            if first < known:
+                earlier = self.steps[place].values(heads)
+                values, known = torch.cat([earlier[:, :, : known - first], values], dim=2), first
+        return values
 
     def only_heads(self, heads: list[int]) -> JoinedAttention:
         """Return a copy that holds some heads."""
-        return JoinedAttention(tuple(step.only_heads(heads) for step in self.steps))  # type: ignore[attr-defined]
+        kept = tuple(step.only_heads(heads) for step in self.steps)  # type: ignore[attr-defined]
+        return JoinedAttention(kept, self.starts)
+
+    def _first(self, place: int) -> int:
+        return self.starts[place] if self.starts else 0
 
     def _rows(self, queries: Index, read: Callable[[AttentionSource, list[int]], Tensor]) -> Tensor:
         batch, _, total, keys = self.shape
         wanted = list(range(total)[queries]) if isinstance(queries, slice) else list(queries)
         parts, start = {}, 0
-        for step in self.steps:
+        for place, step in enumerate(self.steps):
             stop = start + step.shape[2]
             mine = [i for i in wanted if start <= i < stop]
             if mine:
-                part = read(step, [i - start for i in mine])
-                parts.update(
-                    zip(
-                        mine, torch.nn.functional.pad(part, (0, keys - part.shape[-1])).unbind(2), strict=True
-                    )
-                )
+                part, first = read(step, [i - start for i in mine]), self._first(place)
+                whole = torch.nn.functional.pad(part, (first, keys - first - part.shape[-1]))
+                parts.update(zip(mine, whole.unbind(2), strict=True))
             start = stop
         if not wanted:
             return torch.zeros(batch, 0, 0, keys, dtype=wide(torch.float32))

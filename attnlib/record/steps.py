@@ -10,7 +10,10 @@ from torch import Tensor
 
 from attnlib.record.sources import Index, ProjectedAttention
 
-__all__ = ["KeyStore", "SteppedAttention"]
+__all__ = ["REORDERED", "SLID", "KeyStore", "SteppedAttention"]
+
+SLID = "its keys are those of the last tokens: the cache keeps a window and forgets what is before it"
+REORDERED = "other sequences than in the step before: items were reordered or dropped between them (beams)"
 
 
 @dataclass(eq=False, repr=False)

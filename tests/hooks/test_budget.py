@@ -182,3 +182,14 @@ def test_several_passes_count_on_and_the_last_layer_is_the_last_of_all(tower, st
         tower(states)
         tower(2 * states)
     assert [one.index for one in record.layers] == [0, 2 * LAYERS - 1]
+
+
+def test_what_internals_keep_counts_against_the_limit(tower, states):
+    from attnlib import capture
+    from attnlib.errors import BudgetError
+
+    one = states.numel() * 4
+    capture(tower, states, max_memory=(3 * LAYERS + 2) * one)
+    with pytest.raises(BudgetError, match=r"internals=True would keep .* expected to need about"):
+        capture(tower, states, internals=True, max_memory=(3 * LAYERS + 2) * one)
+    assert len(capture(tower, states, internals=True, max_memory=20 * LAYERS * one).layers) > 0

@@ -210,3 +210,73 @@ def test_layers_of_a_generation_can_be_limited(llava):
     torch.testing.assert_close(
         mine.weights(), whole.select(stream="text", layers=2).joined().layers[0].weights()
     )
+
+
+def mistral(how):
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(0)
+    config = MistralConfig(
+        **TEXT, hidden_size=24, num_attention_heads=3, num_key_value_heads=3, sliding_window=5
+    )
+    config._attn_implementation = how
+    return MistralForCausalLM(config).eval()
+
+
+def prompt(length, batch=2):
+    return torch.randint(3, 38, (batch, length), generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("length", [3, 7])
+@pytest.mark.parametrize("how", ["sdpa", "eager"])
+def test_a_cache_that_forgets_is_joined_at_the_places_of_its_tokens(how, length):
+    from attnlib import capturing, explain
+
+    model = mistral(how)
+    ids = prompt(length)
+    with capturing(model) as record:
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=6,
+            do_sample=False,
+            pad_token_id=0,
+        )
+    joined = record.joined()
+    model.set_attn_implementation("eager")
+    expected = model(out[:, :-1], output_attentions=True).attentions
+    for layer, weights in zip(joined.layers, expected, strict=True):
+        torch.testing.assert_close(layer.weights(), weights, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(layer.weights(queries=[-1]), weights[:, :, -1:], rtol=1e-4, atol=1e-6)
+        assert layer.values().shape == (2, 3, length + 5, 8)
+    assert explain(joined, "rollout").scores.shape == (2, length + 5)
+
+
+@pytest.mark.parametrize("how", ["sdpa", "eager"])
+def test_beams_that_change_places_are_not_joined(how):
+    from attnlib import capturing
+    from attnlib.errors import InputError
+
+    model = mistral(how)
+    model.config.sliding_window = None
+    with capturing(model) as record:
+        model.generate(
+            input_ids=prompt(7), max_new_tokens=6, num_beams=3, do_sample=False, pad_token_id=0,
+            attention_mask=torch.ones(2, 7, dtype=torch.long),
+        )  # fmt: skip
+    assert record.select(step=5).layers[0].weights().shape[:3] == (6, 3, 1)
+    with pytest.raises(InputError, match="reordered"):
+        record.joined()
+
+
+def test_padding_of_the_prompt_is_padding_of_the_joined_text():
+    from attnlib import capturing, explain
+
+    model = mistral("sdpa")
+    ids, mask = prompt(4), torch.ones(2, 4, dtype=torch.long)
+    mask[0, :2] = 0
+    with capturing(model) as record:
+        model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=3, do_sample=False, pad_token_id=0)
+    joined = record.joined()
+    assert joined.seen["text"].tolist() == [[False, False, True, True, True, True], [True] * 6]
+    assert not explain(joined, "rollout").scores[0, :2].any()

@@ -1,0 +1,91 @@
+"""Which attention call comes after which: followed through the tensors of a forward pass.
+
+Calls that are made one after the other need not read one another: heads that are modules of their own,
+parallel branches and twin towers stand side by side, and must never be multiplied like layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+__all__ = ["Following"]
+
+
+class Following:
+    """Remember for each tensor the last attention call of this pass that it depends on.
+
+    0 stands for none, None for not known: a tensor that came from nowhere, or was changed behind its back.
+
+    Parameters
+    ----------
+    model : its parameters and buffers depend on no call.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._fixed: set[int] = set()
+        self._made: Any = WeakTensorKeyDictionary()
+        self.calls = 0
+
+    def begin(self, inputs: Iterable[Tensor]) -> None:
+        """Start a forward pass with these inputs."""
+        self.calls = 0
+        self._made = WeakTensorKeyDictionary()
+        held = (*self._model.parameters(), *self._model.buffers())
+        self._fixed = {one.untyped_storage().data_ptr() for one in held if one.layout is torch.strided}
+        for one in inputs:
+            self._put(one, 0)
+
+    def after(self, *values: Any) -> int | None:
+        """Return the last call that any of some tensors depends on, lists of tensors included."""
+        last = 0
+        for value in values:
+            if isinstance(value, Tensor):
+                found = self._of(value)
+            elif isinstance(value, list | tuple):
+                found = self.after(*value)
+            else:
+                continue
+            if found is None:
+                return None
+            last = max(last, found)
+        return last
+
+    def call(self, output: Tensor) -> int:
+        """Count an attention call with this output; return its number."""
+        self.calls += 1
+        self._put(output, self.calls)
+        return self.calls
+
+    def pass_on(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
+        """See a torch function that is no attention call."""
+        made = args[0] if name == "__setitem__" else output
+        tensors = [made] if isinstance(made, Tensor) else made if isinstance(made, list | tuple) else []
+        if not tensors:
+            return
+        last = self.after(*args, *kwargs.values())
+        for one in tensors:
+            if isinstance(one, Tensor):
+                self._put(one, last)
+
+    def _put(self, tensor: Tensor, last: int | None) -> None:
+        if tensor.is_floating_point() or tensor.is_complex():
+            self._made[tensor] = last, _version(tensor)
+
+    def _of(self, tensor: Tensor) -> int | None:
+        if not (tensor.is_floating_point() or tensor.is_complex()) or isinstance(tensor, nn.Parameter):
+            return 0
+        known = self._made.get(tensor)
+        if known is None:
+            return 0 if tensor.untyped_storage().data_ptr() in self._fixed else None
+        last, version = known
+        return last if version == _version(tensor) else None
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
