@@ -62,6 +62,7 @@ class Explorer(widgets.VBox):
         widgets.jslink((chooser, "index"), (panels, "selected_index"))
         status = widgets.HBox([self.bar, self.step])
         super().__init__([first, status, self.problem, self.said, second, self.place, chooser, panels])
+        self.add_class("attnlib-explorer")
         self.state.observe(self._guard(self._follow))
         self.menu.run.on_click(self._guard(lambda _: self.refresh()))
         self.menu.cancel.on_click(lambda _: self.worker.cancel())  # never waits for the work it stops

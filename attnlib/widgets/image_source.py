@@ -220,7 +220,7 @@ def put_image_source(
         "pool": form.pool,
         "query_precision": PRECISION[form.dtype],
         "query_notes": [] if cross else list(form.words(len(layers))),
-        "notes": [*row_notes(held_as, last, len(words)), *record.provenance.notes],
+        "notes": [*row_notes(held_as, last, len(words)), *main.notes, *record.provenance.notes],
         "maps": [_put_relevance(blob, k, r, item, main) for k, r in (relevances or {}).items()],
         "regions": [] if regions is None else region_parts(blob, regions, picture, main, window),
     }

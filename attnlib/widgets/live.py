@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Callable
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -28,7 +29,7 @@ class LiveViewer(anywidget.AnyWidget):
     """
 
     _esm = module_source() + "\nexport default { render };\n"
-    _css = style_source()
+    _css = style_source() + (files("attnlib.widgets") / "js" / "explorer.css").read_text(encoding="utf-8")
     document = traitlets.Dict().tag(sync=True)
     blob = traitlets.Bytes().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)

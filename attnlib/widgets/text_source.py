@@ -140,7 +140,7 @@ def put_text_source(
         "first_layer": layer % len(layers),
         "blocks": blocks,
         "precision": PRECISION[dtype],
-        "notes": [*notes, *record.provenance.notes],
+        "notes": [*notes, *_layout_notes(record, layers[0]), *record.provenance.notes],
         "maps": [_put_map(blob, n, r, item, layers[0], len(keys)) for n, r in (relevances or {}).items()],
         "rows": [],
         "prefix": [],
@@ -173,6 +173,12 @@ def token_labels(
     if tokens is not None and len(tokens) in (count, real):
         return [str(token) for token in tokens[:real]]
     return [_label(layout, i) for i in range(real)]
+
+
+def _layout_notes(record: AttentionRecord, layer: LayerAttention) -> list[str]:
+    """Return what must be known about the tokens, such as that the text was cut off."""
+    layouts = (layer.query_layout, layer.key_layout, record.layouts.get(layer.stream))
+    return list(dict.fromkeys(note for layout in layouts if layout is not None for note in layout.notes))
 
 
 def _label(layout: TokenLayout | None, index: int) -> str:

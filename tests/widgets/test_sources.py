@@ -175,3 +175,15 @@ def test_a_causal_record_is_seen_as_causal(sentence):
     lower = [torch.tril(one) / torch.tril(one).sum(-1, keepdim=True) for one in sentence["weights"]]
     record = AttentionRecord.from_weights(lower, layout=sentence["record"].layout)
     assert put_text_source(Blob(), record, "tokens self")["causal"]
+
+
+def test_what_must_be_known_about_the_tokens_stands_among_the_notes(sentence, scene):
+    from dataclasses import replace
+
+    from attnlib.record import AttentionRecord
+    from attnlib.widgets import viewer
+
+    for known, pictures in ((sentence, ()), (scene, (scene["picture"],))):
+        layout = replace(known["record"].layout, notes=("text 1 was cut off",))
+        shown = viewer(AttentionRecord.from_weights(known["weights"], layout=layout), *pictures)
+        assert shown.document["sources"][0]["notes"].count("text 1 was cut off") == 1

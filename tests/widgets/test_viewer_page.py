@@ -359,3 +359,21 @@ def test_choosing_in_a_pane_makes_it_the_side_that_is_moved(page):
     page.locator(".av-canvas").nth(1).focus()
     page.keyboard.press("ArrowRight")
     assert page.get_by_label("side", exact=True).input_value() == "b"
+
+
+def test_moving_the_layer_leaves_a_given_map(scene, open_viewer):
+    from attnlib import explain
+    from attnlib.widgets import viewer
+
+    shown = viewer(scene["record"], scene["picture"], relevances={"rollout": explain(scene["record"])})
+    page = open_viewer(shown)
+    page.get_by_label("map", exact=True).select_option("1")
+    slider = page.get_by_label("layer", exact=True)
+    assert slider.get_attribute("aria-valuetext") == "not used: (rollout)"
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.get_by_label("map", exact=True).input_value() == "0"
+    assert page.locator(".av-caption").first.inner_text().startswith("layer 1")
+    assert slider.get_attribute("aria-valuetext") == "1"
+    assert "0.0 % of" not in page.locator(".av-status").inner_text()
+    assert page.errors == []

@@ -20,13 +20,13 @@ function buildControls(viewer) {
   const map = choice("map", [[0, "attention"]], 0, (value) => viewer.choose({ map: Number(value) }));
   const folds = (what) => [["one", `one ${what}`], ...FOLDS.map((how) => [how, `${how} over ${what}s`])];
   const layers = choice("layers", folds("layer"),
-    now().layers, (value) => viewer.choose({ layers: value }));
+    now().layers, (value) => viewer.choose({ layers: value, map: 0 }));
   const layer = slider("layer", { max: 0, value: 0, words: layerWords },
-    (value) => viewer.choose({ layer: value, layers: "one" }));
+    (value) => viewer.choose({ layer: value, layers: "one", map: 0 }));
   const heads = choice("heads", folds("head"),
-    now().heads, (value) => viewer.choose({ heads: value }));
+    now().heads, (value) => viewer.choose({ heads: value, map: 0 }));
   const head = slider("head", { max: 0, value: 0, words: headWords },
-    (value) => viewer.choose({ head: value, heads: "one" }));
+    (value) => viewer.choose({ head: value, heads: "one", map: 0 }));
   const row = choice("row", [[0, ""]], 0, (value) => {
     if (value === "patch") return;
     viewer.choose({ row: Number(value), query: source().spec.cross ? now().query : null });
@@ -88,15 +88,15 @@ function buildControls(viewer) {
     map.fill([[0, "attention"], ...(spec.maps ?? []).map((one, n) => [n + 1, one.name])]);
     map.set(selection.map);
     map.element.hidden = !(spec.maps ?? []).length;
+    const attention = selection.map === 0;
+    const given = attention ? null : `(${spec.maps?.[selection.map - 1]?.name ?? "map"})`; // moving a slider leaves that map
     layer.limit(all.length - 1);
-    layer.set(selection.layer, selection.layers === "one" ? null : selection.layers);
+    layer.set(selection.layer, given ?? (selection.layers === "one" ? null : selection.layers));
     head.limit(viewer.headCount(selection) - 1);
     head.set(Math.min(selection.head, viewer.headCount(selection) - 1),
-      selection.heads === "one" ? null : selection.heads);
+      given ?? (selection.heads === "one" ? null : selection.heads));
     layers.set(selection.layers);
     heads.set(selection.heads);
-    const attention = selection.map === 0;
-    for (const control of [layer, head, layers, heads]) control.enable(attention);
     row.element.hidden = text || !attention;
     if (!text) {
       row.fill([...spec.rows.map((words_, n) => [n, words_]),

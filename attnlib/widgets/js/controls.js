@@ -37,7 +37,6 @@ function slider(label, { min = 0, max, step = 1, value, words = String }, onChan
       input.setAttribute("aria-valuetext", `not used: ${instead}`);
     },
     limit(top) { input.max = top; },
-    enable(on) { input.disabled = !on; },
   };
 }
 
@@ -50,7 +49,7 @@ function choice(label, options, value, onChange) {
   input.value = String(value);
   input.addEventListener("change", () => onChange(input.value));
   const element = make("label", { className: "av-control" }, {}, make("span", { textContent: label }), input);
-  return { element, input, fill, set(now) { input.value = String(now); }, enable(on) { input.disabled = !on; } };
+  return { element, input, fill, set(now) { input.value = String(now); } };
 }
 
 /** A labelled tick box. */

@@ -300,7 +300,8 @@ class Viewer {
     this.legendKey = key;
     this.status.textContent = maps.map((map, n) => {
       const outside = map.prefix ?? null;
-      const words = [map.summary ?? "", outside === null ? ""
+      const nothing = outside === null || (outside < 5e-4 && !sources[n].spec.prefix.length);
+      const words = [map.summary ?? "", nothing ? ""
         : `${percent(outside)} of the attention lies outside the patches (${
           sources[n].spec.prefix.map(shownToken).join(", ") || "other tokens"}).`].join(" ").trim();
       return maps.length > 1 && words ? `${"AB"[n]}: ${words}` : words;
