@@ -258,6 +258,43 @@ def pp_ocrv6_tiny_rec() -> Made:
     return _recogniser("PPOCRV6TinyRec")
 
 
+def pix2struct() -> Made:
+    """Build a picture that goes in as a list of patches with their places."""
+    words = {"vocab_size": 256, "hidden_size": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
+    patches = {**PLAIN, "patch_embed_hidden_size": 27, "d_ff": 48, "d_kv": 8, "seq_len": 64}
+    config = library.Pix2StructConfig(text_config=words, vision_config=patches)
+    flat = noise(2, 12, 29)
+    flat[..., 0], flat[..., 1] = torch.arange(12) // 4 + 1, torch.arange(12) % 4 + 1
+    return built("Pix2StructForConditionalGeneration", config), {
+        "flattened_patches": flat,
+        "attention_mask": torch.ones(2, 12),
+        "decoder_input_ids": token_ids(5),
+    }
+
+
+def vitpose_backbone() -> Made:
+    """Build the body of vitpose alone."""
+    config = library.VitPoseBackboneConfig(
+        **PLAIN, image_size=[64, 48], patch_size=[8, 8], out_indices=[2], num_experts=1
+    )
+    return built("VitPoseBackbone", config), {"pixel_values": noise(2, 3, 64, 48)}
+
+
+def timm_backbone() -> Made:
+    """Build windows that shift, made by timm."""
+    config = library.TimmBackboneConfig(
+        backbone="swin_tiny_patch4_window7_224", use_pretrained_backbone=False, num_channels=3
+    )
+    return built("TimmBackbone", config), {"pixel_values": noise(1, 3, 224, 224)}
+
+
+def timm_wrapper() -> Made:
+    """Build a vision transformer of timm inside the library's own model."""
+    sizes = {"depth": 2, "embed_dim": 48, "num_heads": 3, "img_size": 64}
+    config = library.TimmWrapperConfig(architecture="vit_tiny_patch16_224", model_args=sizes)
+    return built("TimmWrapperModel", config), {"pixel_values": noise(2, 3, 64, 64)}
+
+
 MADE: dict[str, Callable[[], Made]] = {
     "siglip2": siglip2,
     "vjepa2": vjepa2,
@@ -275,4 +312,8 @@ MADE: dict[str, Callable[[], Made]] = {
     "pp_ocrv5_mobile_rec": pp_ocrv5_mobile_rec,
     "pp_ocrv6_small_rec": pp_ocrv6_small_rec,
     "pp_ocrv6_tiny_rec": pp_ocrv6_tiny_rec,
+    "pix2struct": pix2struct,
+    "timm_backbone": timm_backbone,
+    "timm_wrapper": timm_wrapper,
+    "vitpose_backbone": vitpose_backbone,
 }

@@ -7,7 +7,18 @@ from collections.abc import Callable
 import torch
 import transformers as library
 
-from by_hand.parts import PLAIN, PLAIN_WORDS, WORDS, Given, Made, built, noise, token_ids, word_inputs
+from by_hand.parts import (
+    PLAIN,
+    PLAIN_WORDS,
+    SMALL,
+    WORDS,
+    Given,
+    Made,
+    built,
+    noise,
+    token_ids,
+    word_inputs,
+)
 
 MAMBA: Given = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_expand": 2}
 
@@ -172,6 +183,89 @@ def timesfm() -> Made:
     }
 
 
+def bark() -> Made:
+    """Build the part of bark that turns text into meaning; the others are made alike."""
+    config = library.BarkSemanticConfig(
+        block_size=64, input_vocab_size=256, output_vocab_size=256, num_layers=2, num_heads=4, hidden_size=32
+    )
+    return built("BarkSemanticModel", config), {"input_ids": token_ids()}
+
+
+def rag() -> Made:
+    """Build answers from documents that were found before."""
+    asked = library.DPRConfig(**PLAIN_WORDS, max_position_embeddings=32)
+    sizes = {f"{part}_{name}": value for part in ("encoder", "decoder") for name, value in (
+        ("layers", 2), ("attention_heads", 4), ("ffn_dim", 48),
+    )}  # fmt: skip
+    answered = library.BartConfig(vocab_size=256, d_model=32, max_position_embeddings=32, **sizes)
+    config = library.RagConfig.from_question_encoder_generator_configs(asked, answered, n_docs=2)
+    return built("RagTokenForGeneration", config), {
+        "input_ids": token_ids(),
+        "context_input_ids": torch.cat([token_ids(9), token_ids(9, seed=3)]),
+        "context_attention_mask": torch.ones(4, 9, dtype=torch.long),
+        "doc_scores": noise(2, 2),
+        "decoder_input_ids": token_ids(5),
+    }
+
+
+def _codec(kind: str, **more: object) -> Made:
+    config = library.AutoConfig.for_model(
+        kind, **SMALL, num_filters=8, head_dim=8, upsample_groups=32, **more
+    )
+    torch.manual_seed(0)
+    return library.AutoModel.from_config(config).eval(), {"input_values": noise(2, 1, 8000)}
+
+
+def mimi() -> Made:
+    """Build a codec of sound with transformers on both sides of its codes."""
+    return _codec(
+        "mimi", codebook_size=32, codebook_dim=16, num_quantizers=4, vector_quantization_hidden_dimension=16
+    )
+
+
+def pocket_tts_audio_tokenizer() -> Made:
+    """Build a codec of sound without codes."""
+    return _codec("pocket_tts_audio_tokenizer")
+
+
+def moonshine_streaming() -> Made:
+    """Build speech that is heard piece by piece."""
+    config = library.MoonshineStreamingConfig(vocab_size=256, **SMALL, encoder_config=SMALL)
+    return built("MoonshineStreamingModel", config), {
+        "input_values": noise(2, 8000),
+        "decoder_input_ids": token_ids(5),
+    }
+
+
+def musicgen_melody() -> Made:
+    """Build several books of sound that follow given states."""
+    config = library.MusicgenMelodyDecoderConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=48,
+        max_position_embeddings=64, num_codebooks=2, audio_channels=1, pad_token_id=64, bos_token_id=64,
+    )  # fmt: skip
+    return built("MusicgenMelodyForCausalLM", config), {
+        "input_ids": token_ids(9).remainder(60).repeat(2, 1),
+        "encoder_hidden_states": noise(2, 5, 32),
+        "encoder_attention_mask": torch.ones(2, 5),
+    }
+
+
+def nemotron() -> Made:
+    """Build a decoder whose heads have a size of their own."""
+    config = library.NemotronConfig(**WORDS, max_position_embeddings=64, head_dim=8)
+    return built("NemotronModel", config), word_inputs()
+
+
+def dbrx() -> Made:
+    """Build a decoder with experts."""
+    experts = {"ffn_hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32}
+    config = library.DbrxConfig(
+        d_model=32, n_heads=4, n_layers=2, max_seq_len=64, vocab_size=256, ffn_config=experts,
+        attn_config={"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 1e4}, pad_token_id=0,
+    )  # fmt: skip
+    return built("DbrxModel", config), word_inputs()
+
+
 MADE: dict[str, Callable[[], Made]] = {
     "zamba": zamba,
     "zamba2": zamba2,
@@ -184,4 +278,12 @@ MADE: dict[str, Callable[[], Made]] = {
     "xmod": xmod,
     "xlstm": xlstm,
     "timesfm": timesfm,
+    "bark": bark,
+    "dbrx": dbrx,
+    "mimi": mimi,
+    "moonshine_streaming": moonshine_streaming,
+    "musicgen_melody": musicgen_melody,
+    "nemotron": nemotron,
+    "pocket_tts_audio_tokenizer": pocket_tts_audio_tokenizer,
+    "rag": rag,
 }
