@@ -61,7 +61,7 @@ __all__ = ["decompx"]
             optional=True,
         ),
     ),
-    needs=("values", "internals"),
+    needs=("values", "internals", "model"),
     signed=True,
     cost="tokens^2 x width numbers (with gates or unusual heads tokens^2 x the widest layer), and for each "
     "source token about the work of a forward pass: some hundred tokens",

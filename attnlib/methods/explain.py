@@ -10,7 +10,7 @@ import torch
 from attnlib.errors import InputError
 from attnlib.methods.card import MethodCard
 from attnlib.methods.generation import JOINED, with_steps_joined
-from attnlib.methods.looks import padding_at_the_end, warnings_about
+from attnlib.methods.looks import padding_at_the_end, refuse_mixed_items, warnings_about
 from attnlib.methods.registry import METHODS
 from attnlib.methods.request import Answer, Request
 from attnlib.record import AttentionRecord, Relevance
@@ -75,11 +75,14 @@ def explain(
     chosen = layers if layers is None or isinstance(layers, int) else whole_numbers(layers, "layers")
     request = Request(whole, query, chosen, method, max_memory)
     request.require(card.needs)
+    explains_target = bool({"gradients", "model"} & set(card.needs))
+    if explains_target:
+        refuse_mixed_items(whole, settled.get("target"))
     with torch.no_grad():
         answer = _run(card, request, settled)
     if whole is not record:
         answer.notes = (*answer.notes, JOINED)
-    if {"gradients", "model"} & set(card.needs):
+    if explains_target:
         answer.notes = (*answer.notes, *padding_at_the_end(whole, settled.get("target")))
     return _relevance(request, answer, settled)
 

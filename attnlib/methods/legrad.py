@@ -72,6 +72,7 @@ def layer_scores(
   author = {Bousselham, Walid and Boggust, Angie and Chaybouti, Sofian and Strobelt, Hendrik
             and Kuehne, Hilde},
   booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  pages = {20336--20345},
   year = {2025}
 }""",
     reference="WalBouss/LeGrad, legrad/wrapper.py",

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnlib.errors import InputError
 from attnlib.record import AttentionRecord, Relevance
 
-__all__ = ["padding_at_the_end", "warnings_about"]
+__all__ = ["padding_at_the_end", "refuse_mixed_items", "warnings_about"]
 
 EVEN_FROM = 0.95
 FEW = 0.01
@@ -57,6 +58,30 @@ def warnings_about(relevance: Relevance, family: str) -> tuple[str, ...]:
             "empty background too (artifact patches)"
         )
     return tuple(found)
+
+
+def refuse_mixed_items(record: AttentionRecord, target: Any) -> None:
+    """Refuse a map over texts whose target is one text for all pictures: items would not be their own.
+
+    Parameters
+    ----------
+    record : whose model was asked.
+    target : given to the method; None = that of the capture.
+
+    Raises
+    ------
+    InputError
+        If the scores of several pictures were asked of the same text.
+    """
+    target = getattr(record.on_rerun, "target", None) if target is None else target
+    logits = getattr(record.output, "logits_per_image", None)
+    mixed = isinstance(logits, Tensor) and len(logits) > 1 and target is not None and not callable(target)
+    if mixed and record.streams == ("text",):
+        raise InputError(
+            f"target={target!r} compares each of the {len(logits)} pictures with a text by its number, so a "
+            "map over the texts would mix items: pair them with target=lambda output: "
+            "output.logits_per_image.diagonal()"
+        )
 
 
 def padding_at_the_end(record: AttentionRecord, target: Any) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ _DEVIATIONS = (
     "classes of the whole process, for good.",
     "f(x)/x is taken as f(x)/(x + 1e-10), as in the published code, and as 0 where that would divide by 0.",
     "A function without a rule is refused by name when relevance would have to go through it.",
+    "A length (the norm of a state as the target) keeps its gradient, which hands on all of its relevance.",
     "For pixels no special input rule is applied (the published image examples tune a gamma rule per model).",
     "Scores are summed over the width of each embedding, or over the pixels and colours of each patch.",
 )

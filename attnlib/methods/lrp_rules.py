@@ -20,7 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from attnlib.methods.torch_calls import attention_of_parts, constant, flat, name_of, named, tripwired
 
-__all__ = ["ELEMENTWISE", "INTO_CONSTANTS", "LINEAR", "PRODUCTS", "Rules"]
+__all__ = ["ELEMENTWISE", "INTO_CONSTANTS", "LENGTHS", "LINEAR", "PRODUCTS", "Rules"]
 
 LINEAR = frozenset(
     (
@@ -50,7 +50,8 @@ ELEMENTWISE = frozenset(
     )
 )  # fmt: skip
 STABILISER = 1e-10  # of the published code; it moves f(x) / x away from 0 / 0
-INTO_CONSTANTS = frozenset(("rsqrt",))
+LENGTHS = frozenset(("linalg_norm", "linalg_vector_norm", "norm"))  # input x gradient adds up to a length
+INTO_CONSTANTS = frozenset(("reciprocal", "rsqrt"))
 
 
 class Rules:
@@ -66,7 +67,7 @@ class Rules:
         self._gates: Any = WeakIdKeyDictionary()
 
     def __call__(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return the result of a torch function by its rule, or NotImplemented where it is linear.
+        """Return the result of a torch function by its rule, or NotImplemented where its gradient is right.
 
         Raises
         ------
@@ -85,7 +86,7 @@ class Rules:
             return func(*constant(args), **kwargs)
         if name in _RULE_OF:
             return getattr(self, _RULE_OF[name])(func, args, kwargs, moving)
-        if name in LINEAR:
+        if name in LINEAR or name in LENGTHS:
             return NotImplemented
         return tripwired(func(*constant(args), **constant(kwargs)), moving, name)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from attnlib.errors import BudgetError
-from attnlib.methods.lrp_rules import ELEMENTWISE, LINEAR, PRODUCTS
+from attnlib.methods.lrp_rules import ELEMENTWISE, LENGTHS, LINEAR, PRODUCTS
 from attnlib.methods.torch_calls import flat, name_of, named, out_of_place
 
 __all__ = ["EPS", "PartsRules", "at_value", "shared"]
@@ -107,6 +107,8 @@ class PartsRules:
             return [self._parts[real] * (plain(real, *args[1:], **kwargs) / (real + EPS))]
         if name in ("layer_norm", "rms_norm"):
             return [self._normed(name, args, kwargs)]
+        if name in LENGTHS and args and args[0] in self._parts:
+            return [self._along(plain, args, kwargs)]
         if name in ("mul", "multiply") and len(args) == 2:
             return [self._multiplied(args[0], args[1])]
         if name in ("div", "divide", "true_divide"):
@@ -177,6 +179,14 @@ class PartsRules:
         parts = parts if given.get("weight") is None else parts * given["weight"]
         shift = given.get("bias")
         return parts if shift is None else shared(parts, shift.expand(real.shape))
+
+    def _along(self, func: Any, args: Any, kwargs: Any) -> Tensor:
+        """Return how far each part goes in the direction of the whole: that adds up to its length."""
+
+        def step(part: Tensor) -> Tensor:
+            return torch.func.jvp(lambda whole: func(whole, *args[1:], **kwargs), (args[0],), (part,))[1]
+
+        return torch.stack([step(part) for part in self._parts[args[0]]])
 
     def _affine(
         self, func: Callable[..., Any], args: Any, kwargs: Any, moving: list[Tensor], name: str

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.weak import WeakIdKeyDictionary
 
-from attnlib.methods.lrp_rules import ELEMENTWISE, INTO_CONSTANTS
+from attnlib.methods.lrp_rules import ELEMENTWISE, INTO_CONSTANTS, LENGTHS
 from attnlib.methods.relprop_functions import (
     Copied,
     Halves,
@@ -57,7 +57,6 @@ _MOVES = frozenset(
 _PASS = frozenset(
     ("layer_norm", "rms_norm", "softmax", "relu", "neg", "normalize", "batch_norm", *ELEMENTWISE)
 )
-_CONSTANTS = INTO_CONSTANTS | {"linalg_norm", "linalg_vector_norm", "norm"}
 _PROPORTIONAL = (
     "mean",
     "sum",
@@ -96,13 +95,13 @@ class RelevanceRules:
         if not moving or not torch.is_grad_enabled():
             return NotImplemented
         name, func = name_of(func), out_of_place(func)
-        if name in _CONSTANTS:
+        if name in INTO_CONSTANTS:
             return func(*constant(args), **constant(kwargs))
         if name in _MOVES:
             out = func(*args, **kwargs)
             self._inherit(name, moving, out)
             return out
-        for one in moving:
+        for one in () if name in LENGTHS else moving:  # a length is read to divide by, or is the score itself
             self._count(one)
         if name in _PASS:
             out = Pass.apply(func(*constant(args), **constant(kwargs)), moving[0])
@@ -195,7 +194,7 @@ class RelevanceRules:
         return Pass.apply(out, args[0].expand(out.shape))
 
     def _proportional(self, func: Any, args: Any, kwargs: Any, moving: list[Tensor]) -> Any:
-        """Divide relevance among what is averaged or summed, in proportion."""
+        """Divide relevance among what is averaged or summed (or the squares in a length), in proportion."""
         x = moving[0]
         out = func(x, *args[1:], **kwargs)
         ratio = safe(torch.ones_like(out.detach()), out.detach())
@@ -272,7 +271,7 @@ _RULE_OF = {
     "bmm": "matmul",
     "multi_head_attention_forward": "multi_head_attention",
     "scaled_dot_product_attention": "scaled_dot_product_attention",
-    **dict.fromkeys(_PROPORTIONAL, "proportional"),
+    **dict.fromkeys((*_PROPORTIONAL, *LENGTHS), "proportional"),
 }
 
 
