@@ -9,6 +9,7 @@ from torch import Tensor
 from attnlib.errors import InputError
 from attnlib.methods.card import Option
 from attnlib.methods.engine import active_rows, blocks_of
+from attnlib.methods.papers import SELVARAJU
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 from attnlib.record import LayerAttention
@@ -25,14 +26,7 @@ __all__ = ["attention_grad_cam"]
     family="gradient",
     paper="Chefer, Gur & Wolf, ICCV 2021 and CVPR 2021 (a baseline there), after Selvaraju et al., Grad-CAM, "
     "ICCV 2017",
-    bibtex="""@inproceedings{selvaraju2017grad,
-  title = {Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization},
-  author = {Selvaraju, Ramprasaath R. and Cogswell, Michael and Das, Abhishek and Vedantam, Ramakrishna
-            and Parikh, Devi and Batra, Dhruv},
-  booktitle = {Proceedings of the IEEE International Conference on Computer Vision},
-  pages = {618--626},
-  year = {2017}
-}""",
+    bibtex=SELVARAJU,
     reference="hila-chefer/Transformer-MM-Explainability, ExplanationGenerator.py::gradcam",
     options=(
         Option(

@@ -15,6 +15,7 @@ from torch import Tensor
 from attnlib.errors import BudgetError
 from attnlib.methods.card import Option
 from attnlib.methods.engine import blocks_of, fused_rows, propagate
+from attnlib.methods.papers import ABNAR
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 from attnlib.methods.transitions import RESIDUAL, START_LAYER, mixed
@@ -36,13 +37,7 @@ _SCALE = 2**29
     r"\text{capacities } \tilde A_l = \operatorname{rownorm}\big((1-w)\,\bar A_l + w I\big)",
     family="attention",
     paper="Abnar & Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, arXiv:2005.00928",
-    bibtex="""@inproceedings{abnar2020quantifying,
-  title = {Quantifying Attention Flow in Transformers},
-  author = {Abnar, Samira and Zuidema, Willem},
-  booktitle = {Proceedings of the 58th Annual Meeting of the Association for Computational Linguistics},
-  pages = {4190--4197},
-  year = {2020}
-}""",
+    bibtex=ABNAR,
     reference="samiraabnar/attention_flow, attention_graph_util.py::compute_node_flow",
     options=(
         RESIDUAL,

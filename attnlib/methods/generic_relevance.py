@@ -73,6 +73,8 @@ PAIR_MATRICES = 8
         "returns NaN.",
         "Heads are averaged within each item; the published code averages over batch and heads together.",
         "R_tt[0,0] keeps its value; the published bi-modal code sets it to 0 at the end.",
+        "Attention itself is weighted, as in the paper; generate_ours of the published LXMERT code takes its "
+        "layer-wise relevance instead unless told use_lrp=False.",
     ),
     variants={
         "chefer-clip-notebook": "the CLIP notebook's default start_layer=-1: the last layer only.",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from attnlib.errors import InputError, MissingPackageError
 from attnlib.methods.model_input import TARGET, depends, handle_of, refuse_query
+from attnlib.methods.papers import SELVARAJU
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 from attnlib.methods.windows import refuse_windows
@@ -45,12 +46,7 @@ class _Scored(nn.Module):
     family="input",
     paper="Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based "
     "Localization, ICCV 2017, arXiv:1610.02391",
-    bibtex="""@inproceedings{selvaraju2017grad,
-  title = {{Grad-CAM}: Visual Explanations from Deep Networks via Gradient-Based Localization},
-  author = {Selvaraju, Ramprasaath R. and Cogswell, Michael and Das, Abhishek and Vedantam, Ramakrishna and
-            Parikh, Devi and Batra, Dhruv},
-  booktitle = {Proceedings of ICCV}, pages = {618--626}, year = {2017}
-}""",
+    bibtex=SELVARAJU,
     reference="jacobgil/pytorch-grad-cam (the normalised input of the last block, as its ViT examples)",
     options=(TARGET,),
     needs=("model",),

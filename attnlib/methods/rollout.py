@@ -8,6 +8,7 @@ from torch import Tensor
 
 from attnlib.errors import InputError
 from attnlib.methods.engine import Block, LinearTransition, fused_rows
+from attnlib.methods.papers import ABNAR
 from attnlib.methods.propagation import propagated
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
@@ -37,13 +38,7 @@ __all__ = ["rollout"]
     r"R = \tilde A_L \cdots \tilde A_1,\quad s = R[q,:]",
     family="attention",
     paper="Abnar & Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, arXiv:2005.00928",
-    bibtex="""@inproceedings{abnar2020quantifying,
-  title = {Quantifying Attention Flow in Transformers},
-  author = {Abnar, Samira and Zuidema, Willem},
-  booktitle = {Proceedings of the 58th Annual Meeting of the Association for Computational Linguistics},
-  pages = {4190--4197},
-  year = {2020}
-}""",
+    bibtex=ABNAR,
     reference="samiraabnar/attention_flow, attention_graph_util.py::compute_joint_attention",
     options=(HEAD_FUSION, RESIDUAL, DISCARD, START_LAYER, HEADS),
     cost="one pass over the attention of the layers, memory linear in the number of tokens; "

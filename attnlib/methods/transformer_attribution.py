@@ -51,7 +51,8 @@ BERT_CODE = "Transformer-Explainability-BERT"
         "The paper has rules for ViT and BERT. By the same pattern, a product of two moving tensors (a gate) "
         "halves its relevance as a matrix product does, a convolution and a product with a constant are "
         "linear maps, means, sums, lengths and resizing share in proportion, root-mean-square norms pass it "
-        "on like layer norms, and heads that share keys and values add up. Any other function is refused by name.",
+        "on like layer norms, and heads that share keys and values add up. Any other function is refused by "
+        "name.",
         "The rescaling at sums runs over each item alone; the published code's runs over the whole batch, "
         "and returns the first item only.",
         "Rows are not normalised, as in the paper and the ViT code.",
