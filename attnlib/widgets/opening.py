@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from attnlib.errors import InputError
 from attnlib.models import LoadedModel, load_model
+from attnlib.picture import Picture
 from attnlib.record import AttentionRecord
 from attnlib.regions import Regions
 from attnlib.widgets.bench import Bench
 from attnlib.widgets.explorer import Explorer, read_target
 from attnlib.widgets.image_source import picture_parts
 from attnlib.widgets.state import FOLDS, ExplorerState, read_head, read_query, read_token
-from attnlib.widgets.text_bench import SAMPLE_TEXTS, TextBench, reads_text
+from attnlib.widgets.text_bench import PICTURE_SUFFIXES, SAMPLE_TEXTS, TextBench, reads_text
 
 __all__ = ["explore"]
 
+_USUAL = "dinov2-small-saliency"
+
 
 def explore(
-    model: LoadedModel | str | AttentionRecord = "dinov2-small-saliency",
+    model: Any = _USUAL,
     picture: Any = None,
     *,
     method: str = "rollout",
@@ -42,7 +50,8 @@ def explore(
 
     Parameters
     ----------
-    model : what ``load_model`` returned or takes, or a record that was captured elsewhere.
+    model : what ``load_model`` returned or takes, or a record that was captured elsewhere. A picture alone
+        (a file, "sample:NAME", pixels) is shown with the usual model.
     picture : anything ``load_picture`` takes; for a model of text a text, a pair of texts (tuple) or a
         list of them. A sample if omitted.
     method : a name in METHODS, or "attention" for layers and heads only.
@@ -74,6 +83,8 @@ def explore(
     state = ExplorerState(
         method=method, options=dict(options or {}), target=read_target(target), palette=palette
     )
+    if picture is None and _is_picture(model):
+        model, picture = _USUAL, model
     record, loaded = (model, None) if isinstance(model, AttentionRecord) else (None, _loaded(model))
     text = reads_text(loaded) if loaded is not None else record is not None and not picture_parts(record)
     bench = TextBench(state) if text else Bench(state)
@@ -125,6 +136,13 @@ def explore(
     first = [(name, explaining), ("drawing", explorer.show)] if behind else []
     explorer.worker.start([*later[:begun], *first, *later[begun:]])
     return explorer
+
+
+def _is_picture(given: Any) -> bool:
+    if isinstance(given, (str, os.PathLike)):
+        name = os.fspath(given)
+        return name.startswith("sample:") or Path(name).suffix.lower() in PICTURE_SUFFIXES
+    return isinstance(given, (Picture, Image.Image, np.ndarray, bytes))
 
 
 def _loaded(model: LoadedModel | str) -> LoadedModel:

@@ -25,7 +25,7 @@ from attnlib.widgets.text_source import text_parts, token_labels, token_share
 from attnlib.widgets.viewing import Viewer, viewer
 from attnlib.widgets.work import stoppable
 
-__all__ = ["SAMPLE_TEXTS", "TextBench", "TextProfile", "reads_text"]
+__all__ = ["PICTURE_SUFFIXES", "SAMPLE_TEXTS", "TextBench", "TextProfile", "reads_text"]
 
 SAMPLE_TEXTS = (
     "The bank raised its rates, so she walked along the river bank.",
@@ -33,7 +33,7 @@ SAMPLE_TEXTS = (
 )
 """Texts that the explorer opens with when none is given."""
 _SHOWN = 12
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TextBench(Bench):
                 f"the explorer of a model of text takes texts or pairs of texts, got {source!r:.80}"
             )
         for one in texts:
-            if isinstance(one, str) and (one.startswith("sample:") or Path(one).suffix in _PICTURES):
+            if isinstance(one, str) and (one.startswith("sample:") or Path(one).suffix in PICTURE_SUFFIXES):
                 raise InputError(f"this model reads texts, but {one!r} looks like a picture: give it a text")
         self.texts = tuple(texts)
         self.state.item = 0

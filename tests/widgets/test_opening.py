@@ -194,3 +194,18 @@ def test_a_list_of_bare_attention_layers_holds_no_hidden_states():
     assert block_of(model, "layers.0.0", norms) is None
     assert block_of(model, "layers.1.0", norms) == "layers.1"
     assert block_of(model, "elsewhere.0", norms) is None
+
+
+@pytest.mark.parametrize("given", ["sample:poster", "pixels", "file"])
+def test_a_picture_alone_is_shown_with_the_usual_model(given, tmp_path):
+    from attnlib import explore
+    from attnlib.picture import load_picture
+
+    if given != "sample:poster":
+        small = load_picture("sample:poster").to_pil().resize((84, 112))
+        small.save(tmp_path / "Photo.JPG")
+        given = small if given == "pixels" else tmp_path / "Photo.JPG"
+    opened = explore(given, regions=None, size=112)
+    assert opened.state.model == "dinov2-small-saliency"
+    assert opened.wait(60)
+    assert opened.problem.value == ""
