@@ -21,7 +21,7 @@ class Estimate:
     Parameters
     ----------
     value : the mean.
-    low, high : ends of the interval.
+    low, high : ends of the interval; of one item nothing is known beside its value, and both are that.
     count : number of items that had a value.
     """
 
@@ -31,7 +31,8 @@ class Estimate:
     count: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        spread = "one item" if self.count == 1 else f"{self.low:.3f}, {self.high:.3f}"
+        return f"{self.value:.3f} [{spread}]"
 
 
 def mean_estimate(

@@ -130,7 +130,7 @@ def integrated_gradients(
         notes.append(
             f"the attributions miss the change of the target by up to {worst:.0%} of it: take more steps"
         )
-    return Answer(per_token(request, handle, found), query="the output", notes=tuple(notes))
+    return Answer(per_token(request, found), query="the output", notes=tuple(notes))
 
 
 @method(
@@ -170,4 +170,4 @@ def gradient_x_input(request: Request, *, target: Any) -> Answer:
 
     with torch.enable_grad():
         found = attr.InputXGradient(forward).attribute(start)
-    return Answer(per_token(request, handle, found.detach()), query="the output")
+    return Answer(per_token(request, found.detach()), query="the output")

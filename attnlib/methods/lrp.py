@@ -47,7 +47,7 @@ def relevance(request: Request, target: Any, *, conservative: bool) -> Answer:
     with torch.enable_grad():
         score = handle.score(request.stream, start, target=target, rule=rules, activation=rules.activation)
         found = (start * handle.gradient(score, start)).detach()
-    scores = per_token(request, handle, found)
+    scores = per_token(request, found)
     gap = float(
         (scores.sum(dim=-1) - score.detach()).abs().max() / score.detach().abs().max().clamp(min=1e-30)
     )

@@ -84,13 +84,12 @@ def depends(score: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     return score
 
 
-def per_token(request: Request, handle: Rerun, attribution: Tensor) -> Float[Tensor, "batch key"]:
+def per_token(request: Request, attribution: Tensor) -> Float[Tensor, "batch key"]:
     """Sum an attribution of pixels over each patch, one of embeddings over their width.
 
     Parameters
     ----------
-    request : whose layout says which patch is where.
-    handle : that runs the model; says what it starts from.
+    request : whose layout says which patch is where; its record can run the model again.
     attribution : shaped as the model's start.
 
     Returns
@@ -103,7 +102,7 @@ def per_token(request: Request, handle: Rerun, attribution: Tensor) -> Float[Ten
         If the patches do not tile the pixels, or it is not known which numbers belong to which token.
     """
     layout = request.layout
-    name = handle.start_name(request.stream)
+    name = cast(Rerun, request.record.on_rerun).start_name(request.stream)
     if attribution.dim() == 3 and name == "embeddings":
         scores = attribution.sum(dim=-1)
         if scores.shape[1] != layout.num_tokens:
