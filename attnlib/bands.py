@@ -14,7 +14,17 @@ from torch import Tensor
 from attnlib.errors import InputError
 from attnlib.record import Relevance
 
-__all__ = ["BAND_NAMES", "LIFT_CUTS", "MASS_CUTS", "RED_LIFT", "RED_MASS", "SHADES", "Bands", "band_map"]
+__all__ = [
+    "BAND_NAMES",
+    "LIFT_CUTS",
+    "MASS_CUTS",
+    "RED_LIFT",
+    "RED_MASS",
+    "SHADES",
+    "Bands",
+    "band_map",
+    "percent",
+]
 
 BAND_NAMES = ("minimal", "low", "moderate", "highest")
 """Band names by label 0..3: transparent, blue, green, yellow and red."""
@@ -127,6 +137,24 @@ def band_map(
         shade_share=shade_mass,
         shade_area=shade_area,
     )
+
+
+def percent(share: float | int | Tensor) -> str:
+    """Write a share in percent, with one decimal; what would read 0.0 or 100.0 but is not, says so.
+
+    Examples
+    --------
+    >>> percent(0.1234), percent(0.0002), percent(0.0), percent(0.9999)
+    ('12.3 %', 'under 0.1 %', '0 %', 'over 99.9 %')
+    """
+    share = float(share)
+    if share <= 0:
+        return "0 %"
+    if share < 0.0005:
+        return "under 0.1 %"
+    if 0.9995 <= share < 0.999999:
+        return "over 99.9 %"
+    return f"{100 * share:.1f} %".replace("100.0 %", "100 %")
 
 
 def _edges(

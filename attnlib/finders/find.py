@@ -108,13 +108,13 @@ def _found(name: str, finder: bool | Finder, picture: Picture) -> tuple[list[Reg
             "none was found"
             if own
             else (
-                f"none was found (only upright frontal ones of at least {SMALLEST:.0%} of the shorter side "
-                "are looked for; drawn, turned or hidden ones may be missed)"
+                f"none was found (only upright frontal ones of at least {100 * SMALLEST:.0f} % of the "
+                "shorter side are looked for; drawn, turned or hidden ones may be missed)"
             )
         )
         some = (
             f"{count} found by {'your detector' if own else 'scikit-image'}; parts are fractions of the box, "
-            f"surroundings (hair, neck) reach {AROUND:.0%} of the box beyond it"
+            f"surroundings (hair, neck) reach {100 * AROUND:.0f} % of the box beyond it"
         )
     if said and not parts and said[0].startswith("not looked for"):
         return parts, said

@@ -37,7 +37,7 @@ def positions(size: tuple[int, int]) -> Regions:
     inside = _strip(size, height * BORDER, height * (1 - BORDER), axis=0) * _strip(
         size, width * BORDER, width * (1 - BORDER), axis=1
     )
-    upright[f"the border (outer {BORDER:.0%} on each side)"] = 1 - inside
+    upright[f"the border (outer {100 * BORDER:.0f} % on each side)"] = 1 - inside
     return Regions(tuple(_position(name, mask) for name, mask in upright.items()), size)
 
 

@@ -104,7 +104,7 @@ def text_regions(
     unsure = [line for line, _ in kept if line.confidence < SURE]
     if unsure:
         notes.append(
-            f"{len(unsure)} of {len(kept)} lines of text were read with confidence below {SURE:.0%}."
+            f"{len(unsure)} of {len(kept)} lines of text were read with confidence below {100 * SURE:.0f} %."
         )
     return regions, notes
 

@@ -72,16 +72,16 @@ def colours(numbers: MapNumbers, words: Sequence[str]) -> Section:
         red = f"{words[4]} from {bands.red_from:g}"
     else:
         lines.append(
-            f"Colours tell the rank of a patch within this picture: {1 - highest:.0%} of the "
+            f"Colours tell the rank of a patch within this picture: {100 * (1 - highest):.0f} % of the "
             f"{numbers.patches:,} patches are always in the highest band, even in a flat map."
         )
         ranges = {
-            "highest": f"the top {1 - highest:.0%} of the patches",
-            "moderate": f"above {moderate:.0%} of the patches",
-            "low": f"above {low:.0%} of the patches",
-            "minimal": f"the lowest {low:.0%} of the patches",
+            "highest": f"the top {100 * (1 - highest):.0f} % of the patches",
+            "moderate": f"above {100 * moderate:.0f} % of the patches",
+            "low": f"above {100 * low:.0f} % of the patches",
+            "minimal": f"the lowest {100 * low:.0f} % of the patches",
         }
-        red = f"{words[4]} for the top {1 - bands.red_from:.0%}"
+        red = f"{words[4]} for the top {100 * (1 - bands.red_from):.0f} %"
     for band in (3, 2, 1, 0):
         name = BAND_NAMES[band]
         colour = {3: f"{words[4]} and {words[3]}", 2: words[2], 1: words[1], 0: words[0]}[band]

@@ -6,29 +6,12 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from attnlib.bands import BAND_NAMES
+from attnlib.bands import BAND_NAMES, percent
 from attnlib.regions import Region
 
 __all__ = ["band_of", "called", "capital", "clean", "count", "listed", "percent", "spoken_range", "times"]
 
 _LONGEST_NAME = 80
-
-
-def percent(share: float) -> str:
-    """Write a share in percent, with one decimal; what would read 0.0 or 100.0 but is not, says so.
-
-    Examples
-    --------
-    >>> percent(0.1234), percent(0.0002), percent(0.0), percent(0.9999)
-    ('12.3 %', 'under 0.1 %', '0 %', 'over 99.9 %')
-    """
-    if share <= 0:
-        return "0 %"
-    if share < 0.0005:
-        return "under 0.1 %"
-    if 0.9995 <= share < 0.999999:
-        return "over 99.9 %"
-    return f"{100 * share:.1f} %".replace("100.0 %", "100 %")
 
 
 def spoken_range(low: float, high: float) -> str:

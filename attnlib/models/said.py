@@ -118,9 +118,9 @@ def _read_saliency(output: Any, context: _Context) -> Said | None:
         across, down = point[0] / view.picture_size[1], point[1] / view.picture_size[0]
         points.append(point)
         sentences.append(
-            f"People are predicted to look most around {across:.0%} from the left and {down:.0%} from the "
-            f"top (predicted saliency up to {float(one.max()):.2f}, mean over the picture "
-            f"{float(one.mean()):.2f})."
+            f"People are predicted to look most around {100 * across:.0f} % from the left and "
+            f"{100 * down:.0f} % from the top (predicted saliency up to {float(one.max()):.2f}, mean over "
+            f"the picture {float(one.mean()):.2f})."
         )
     note = (
         "Predicted saliency is a number from 0 to 1 per pixel; it is the model's answer, not its attention."
@@ -140,7 +140,7 @@ def _read_pairs(output: Any, context: _Context) -> Said | None:
     for row, part in zip(cosine, share, strict=True):
         order = row.argsort(descending=True).tolist()
         best = order[0]
-        among = f", {float(part[best]):.0%} among the {len(texts)} texts" if len(texts) > 1 else ""
+        among = f", {100 * float(part[best]):.0f} % among the {len(texts)} texts" if len(texts) > 1 else ""
         scores.append(tuple((texts[i], float(row[i])) for i in order))
         sentences.append(
             f'Closest to the picture: "{texts[best]}" (similarity {float(row[best]):.3f}{among}).'

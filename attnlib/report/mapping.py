@@ -111,12 +111,12 @@ def map_picture(
 
 def _captured(loaded: LoadedModel, prepared: Prepared, method: str, target: Any) -> AttentionRecord:
     """Capture what a method needs."""
-    needs = set(METHODS[method].needs)
+    card = METHODS[method]
     return capture(
         loaded,
         prepared,
-        target=(_first_answer if target is None else target) if "gradients" in needs else None,
-        internals=bool({"internals", "model"} & needs),
+        target=(_first_answer if target is None else target) if card.explains_target else None,
+        internals=bool({"internals", "model"} & set(card.needs)),
     )
 
 

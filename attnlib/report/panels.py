@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from attnlib.bands import Bands
+from attnlib.bands import Bands, percent
 from attnlib.errors import AttnlibError
 from attnlib.methods import explain
 from attnlib.models import Said
@@ -23,7 +23,6 @@ from attnlib.report.manifest import versions
 from attnlib.report.mapping import Mapped
 from attnlib.report.outputs import PROVENANCE
 from attnlib.viz import PALETTES, facts, legend_rows, overlay_image, picture_image, profile_svg, strip_image
-from attnlib.viz.legend import percent
 from attnlib.viz.placing import Placement
 from attnlib.viz.static import coloured, laid_over
 from attnlib.viz.svg import Svg
@@ -150,7 +149,9 @@ def origin(relevance: Relevance, picture: Picture, *, loaded: Any = None, in_sho
         else "",
         "tokens": data["tokens"],
         "attention": f"seen as {made.source}",
-        "method": f"{relevance.method}, {', '.join(f'{k}={v}' for k, v in data['options'].items())}",
+        "method": ", ".join(
+            [relevance.method, *(f"{k}={v}" for k, v in data["options"].items() if v != "None")]
+        ),
         "query": relevance.query,
         "notes": " ".join(data["notes"]),
         "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),

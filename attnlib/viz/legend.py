@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from attnlib.bands import SHADES, Bands
+from attnlib.bands import SHADES, Bands, percent
 from attnlib.record import Relevance
 from attnlib.viz.theme import Palette
 
 ARTIFACT_LIFT = 20.0
 """Lift from which a single patch may be an artifact, and the reader is told so."""
 
-__all__ = ["ARTIFACT_LIFT", "LegendRow", "facts", "legend_rows", "percent"]
+__all__ = ["ARTIFACT_LIFT", "LegendRow", "facts", "legend_rows"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def facts(relevance: Relevance, bands: Bands, index: int = 0) -> tuple[str, ...]
     row, column = divmod(int(lift.argmax()), lift.shape[-1])
     own, clean = _identity(relevance)
     lines = [
-        f"1x is the even share: each of {int(relevance.num_seen().flatten()[index])} patches alike."
+        f"1x is the even share: each of {int(relevance.num_seen().flatten()[index]):,} patches alike."
         if bands.scale == "lift"
         else "Colours are ranks within this picture: a flat map shows the same amount of each."
     ]
@@ -88,8 +88,8 @@ def facts(relevance: Relevance, bands: Bands, index: int = 0) -> tuple[str, ...]
     lines.append(f"Tokens other than patches: {percent(clean.prefix_share()[index])} of all mass.")
     if float(own[index]) > 0.0005:
         lines.append(
-            f"Set aside: {percent(own[index])} of the mass over the picture, there only because the method "
-            "starts from the query itself."
+            f"Set aside: {percent(own[index])} of the mass over the picture, there only because the "
+            "method starts from the query itself."
         )
     extreme = int((lift >= ARTIFACT_LIFT).sum())
     if extreme:
@@ -111,14 +111,6 @@ def _identity(relevance: Relevance) -> tuple[Tensor, Relevance]:
     rest = relevance.positive(without_identity=True).sum(dim=(-2, -1))
     own = torch.where(whole > 0, 1 - rest / torch.where(whole > 0, whole, 1.0), 0.0)
     return own, replace(relevance, scores=relevance.scores - relevance.identity, identity=None)
-
-
-def percent(value: object) -> str:
-    """Write a share as a percentage that keeps two digits where it is small."""
-    number = 100 * float(value)  # type: ignore[arg-type]
-    if number == 0 or number >= 9.95:
-        return f"{number:.0f} %"
-    return f"{number:.1f} %" if number >= 0.095 else f"{number:.2g} %"
 
 
 def _range(start: float, stop: float, scale: str) -> str:

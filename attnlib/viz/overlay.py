@@ -12,12 +12,12 @@ import plotly.graph_objects as go
 from jaxtyping import Float, Int
 from PIL import Image
 
-from attnlib.bands import Bands, band_map
+from attnlib.bands import Bands, band_map, percent
 from attnlib.errors import InputError
 from attnlib.picture import Picture, load_picture
 from attnlib.record import Relevance
 from attnlib.viz.figure import Figure
-from attnlib.viz.legend import LegendRow, facts, legend_rows, percent
+from attnlib.viz.legend import LegendRow, facts, legend_rows
 from attnlib.viz.marks import areas
 from attnlib.viz.placing import Placement, place
 from attnlib.viz.theme import DIVERGING, FAINT, SEQUENTIAL, Palette, choose_palette, colour_scale, look

@@ -249,7 +249,7 @@ def _with_scale(
     draw.text((left, top + 44), f"{limits[0]:.3g}", fill=FAINT, font=_font(13))
     draw.text((left + 240, top + 44), f"{limits[1]:.3g}", fill=FAINT, font=_font(13), anchor="ra")
     if opacity < 1:
-        lines = [f"Drawn at {opacity:.0%} opacity over the picture.", *lines]
+        lines = [f"Drawn at {100 * opacity:.0f} % opacity over the picture.", *lines]
     _write_lines(draw, left, top + 4 * _LINE, lines)
     return sheet
 

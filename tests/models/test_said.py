@@ -46,7 +46,7 @@ def test_saliency_points_are_places_of_the_picture_not_of_the_input(read):
     view = View((400, 1000), (40, 80), (100.0, 0.0, 900.0, 400.0))
     said = read(SimpleNamespace(saliency=saliency), views=[view])
     assert said.points[0] == pytest.approx((320, 320), abs=20)
-    place = f"{said.points[0][0] / 1000:.0%} from the left and {said.points[0][1] / 400:.0%} from the top"
+    place = f"{said.points[0][0] / 10:.0f} % from the left and {said.points[0][1] / 4:.0f} % from the top"
     assert place in said.sentences[0]
     assert "up to 0.90" in said.sentences[0]
 

@@ -39,8 +39,8 @@ def test_it_says_where_the_report_is_and_shows_progress(made):
 
 def test_numbers_in_table_text_and_manifest_are_those_of_the_map(made):
     from attnlib import band_map
+    from attnlib.bands import percent
     from attnlib.report import map_picture
-    from attnlib.viz.legend import percent
 
     folder, _ = made
     text = (folder / "reports" / "poster.html").read_text()

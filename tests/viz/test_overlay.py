@@ -88,7 +88,7 @@ def test_wrong_options_are_refused_by_name(relevance, picture, wrong):
 
 def test_legend_and_facts_state_the_numbers_of_the_bands(relevance, picture):
     from attnlib import band_map, overlay
-    from attnlib.viz.legend import percent
+    from attnlib.bands import percent
 
     figure, bands = overlay(relevance, picture), band_map(relevance)
     legend = {trace.name for trace in figure.data[1:]}
