@@ -29,7 +29,7 @@ from attnlib.hooks.probabilities import SOFTMAXES, Probabilities
 from attnlib.hooks.refusals import readable, refuse_dropout
 from attnlib.hooks.torch_names import MOVES
 from attnlib.hooks.trail import Frame, Trail
-from attnlib.hooks.verify import unlike_softmax, verify
+from attnlib.hooks.verify import check_numbers, unlike_softmax, verify
 
 __all__ = ["Session"]
 
@@ -214,6 +214,7 @@ class Session(TorchFunctionMode):
 
     def _keep(self, call: Call, output: Tensor, arrange: Callable[[Tensor], Tensor]) -> Tensor:
         """Verify a call against its real output and keep what was asked for."""
+        check_numbers(call)
         arranged = arrange(output.detach())
         call.remember(*verify(call.source, arranged, call.name))
         note = unlike_softmax(call)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor
@@ -13,15 +13,49 @@ from attnlib.record import AttentionSource, GivenAttention
 if TYPE_CHECKING:
     from attnlib.hooks.calls import Call
 
-__all__ = ["compare", "tolerance", "unlike_softmax", "verify"]
+__all__ = ["check_numbers", "compare", "tolerance", "unlike_softmax", "verify"]
 
 _ROWS = 3
+_AXES = ("items", "heads", "queries", "keys")
 
 
 def tolerance(dtype: torch.dtype) -> float:
     """Largest difference, as a share of the largest value, that rounding explains."""
     return {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}.get(
         dtype, 5e-2
+    )
+
+
+def check_numbers(call: Call) -> None:
+    """Refuse a call over nothing, or whose weights are no numbers; rows that see nothing become 0.
+
+    A softmax over a row in which everything is hidden by minus infinity is NaN in a model that computes it by
+    hand.
+
+    Raises
+    ------
+    CaptureError
+        If no row of the weights holds numbers.
+    """
+    source = call.source
+    if 0 in source.shape:
+        sizes = ", ".join(f"{n} {word}" for n, word in zip(source.shape, _AXES, strict=True))
+        raise CaptureError(f"{call.name}: attention over nothing ({sizes})")
+    if not isinstance(source, GivenAttention):
+        return
+    blank = source.attention[..., 0].isnan()
+    if not bool(blank.any()):
+        return
+    if bool(blank.all()):
+        _refuse_nan(call.name)
+    source.attention = torch.where(blank[..., None], 0.0, source.attention)
+    call.notes = (*call.notes, f"{int(blank.sum())} rows are NaN in the model (they see nothing): shown as 0")
+
+
+def _refuse_nan(name: str) -> NoReturn:
+    raise CaptureError(
+        f"{name}: its attention is NaN in the model itself, so there is no map: look at the inputs and at the "
+        "weights that were loaded"
     )
 
 
@@ -37,12 +71,15 @@ def verify(source: AttentionSource, output: Tensor, name: str) -> tuple[list[int
     Raises
     ------
     CaptureError
-        If they differ by more than rounding: the weights would be wrong, so none are given.
+        If they differ by more than rounding: the weights would be wrong, so none are given; or if they are
+        NaN.
     """
     num_queries = source.shape[2]
     rows = sorted({0, num_queries // 2, num_queries - 1})[:_ROWS]
     real = output[:, :, rows]
     difference, scale = compare(source, rows, real)
+    if difference != difference:
+        _refuse_nan(name)
     if not difference <= tolerance(output.dtype) * max(scale, 1e-3):
         raise CaptureError(
             f"{name}: the weights that were kept do not reproduce the output of the attention call "
@@ -76,6 +113,6 @@ def compare(source: AttentionSource, rows: list[int], real: Tensor) -> tuple[flo
         expected = torch.stack([torch.matmul(a, b) for a, b in zip(weights, values, strict=True)])
         real = real.to(weights.dtype)
         # rows without any allowed key are NaN in some kernels and an average in others: not comparable
-        seen = weights.abs().sum(dim=-1, keepdim=True) > 0
+        seen = weights.abs().sum(dim=-1, keepdim=True) != 0
         difference = torch.where(seen, (expected - real).abs(), 0.0).max().item()
         return difference, torch.where(seen, real.abs(), 0.0).max().item()

@@ -266,6 +266,7 @@ def test_padding_is_seen_however_the_mask_goes_in(way):
     assert not record.layers[0].weights()[0, :, :, :3].any()
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_kernel_that_keeps_its_weights_is_named_with_the_way_out():
     from transformers import BertConfig, BertModel
 
@@ -279,3 +280,37 @@ def test_a_kernel_that_keeps_its_weights_is_named_with_the_way_out():
         capture(model, {"input_ids": ids})
     model.set_attn_implementation("sdpa")
     assert len(capture(model, {"input_ids": ids}).layers) == 2
+
+
+def padded(_, q, k, v):
+    scores = q @ k.transpose(-1, -2)
+    scores[:, :, 3] = -torch.inf
+    return (scores.softmax(-1) @ v).nan_to_num(0.0)
+
+
+def test_rows_that_see_nothing_are_zero_where_the_model_has_nan():
+    from attnlib import capture, explain
+
+    record = capture(build(padded), states())
+    layer = record.layers[0]
+    assert not layer.weights()[:, :, 3].any()
+    torch.testing.assert_close(layer.weights(queries=[0, 6]).sum(-1), torch.ones(2, HEADS, 2))
+    assert "rows are NaN in the model" in layer.notes[0]
+    assert explain(record, "rollout").scores.isfinite().all()
+
+
+@pytest.mark.parametrize("inside", [fused, eager])
+def test_models_that_compute_nan_have_no_map(inside):
+    from attnlib import capture
+    from attnlib.errors import CaptureError
+
+    with pytest.raises(CaptureError, match=r"attentions\.0: its attention is NaN in the model itself"):
+        capture(build(inside), states() * torch.nan)
+
+
+def test_an_empty_batch_is_refused():
+    from attnlib import capture
+    from attnlib.errors import CaptureError
+
+    with pytest.raises(CaptureError, match="attention over nothing"):
+        capture(build(fused), states()[:0])
