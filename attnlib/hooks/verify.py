@@ -54,8 +54,8 @@ def check_numbers(call: Call) -> None:
 
 def _refuse_nan(name: str) -> NoReturn:
     raise CaptureError(
-        f"{name}: its attention is NaN in the model itself, so there is no map: look at the inputs and at the "
-        "weights that were loaded"
+        f"{name}: its attention is NaN in the model itself, so there is no map: look at the inputs and "
+        "at the weights that were loaded"
     )
 
 
