@@ -80,15 +80,15 @@ class MapAgain:
         if relevance.method not in METHODS:
             raise InputError(f"the method {relevance.method!r} cannot be run again: give again=")
         card = METHODS[relevance.method]
+        known = {option.name for option in card.options}
+        options = {name: value for name, value in relevance.options.items() if name in known}
+        told = [options.pop(name, None) for name in ("target", "label")]  # the capture is told instead
         wanted: Any = target
-        told = any(option.name == "label" for option in card.options)
-        if wanted is None and (told or {"gradients", "model"} & set(card.needs)):
-            wanted = _top_logit
+        if wanted is None and card.explains_target:
+            wanted = next((one for one in told if one is not None), _top_logit)
         record = capture(
             self.loaded, inputs, target=wanted, internals=bool({"internals", "model"} & set(card.needs))
         )
-        known = {option.name for option in card.options}
-        options = {name: value for name, value in relevance.options.items() if name in known}
         if relevance.options.get("variant") is not None:
             options["variant"] = relevance.options["variant"]
         layers = relevance.options.get("layers")

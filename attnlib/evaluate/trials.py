@@ -283,8 +283,7 @@ def needs_of(method: str) -> tuple[bool, bool]:
 
     card = METHODS[method]
     needs = set(card.needs)
-    told = any(option.name == "label" for option in card.options)
-    return bool(needs & {"internals", "model"}), told or bool(needs & {"gradients", "model"})
+    return bool(needs & {"internals", "model"}), card.explains_target
 
 
 def patch_scores(relevance: Relevance) -> Float[Tensor, "batch height width"]:

@@ -59,10 +59,13 @@ class MapMaker:
         if relevance.method not in METHODS:
             raise NeedsError(f"the map was made by {relevance.method!r}, which cannot be run again")
         card = METHODS[relevance.method]
-        if "gradients" in card.needs and target is None:
-            raise NeedsError(f"the method {relevance.method!r} needs a target: pass target= to interpret")
         known = {option.name for option in card.all_options} | {"layers"}
         options = {name: value for name, value in relevance.options.items() if name in known}
+        told = [options.pop(name, None) for name in ("target", "label")]  # the capture is told instead
+        if target is None and card.explains_target:
+            target = next((one for one in told if one is not None), None)
+            if target is None:
+                raise NeedsError(f"the method {relevance.method!r} needs a target: pass target= to interpret")
         view = relevance.views[0] if relevance.views else None
         size = None
         if view is not None:
@@ -77,7 +80,7 @@ class MapMaker:
         record = capture(
             self.loaded,
             self.loaded.prepare([picture], size=self.size),
-            target=self.target if "gradients" in card.needs else None,
+            target=self.target if card.explains_target else None,
             internals=internals or bool({"internals", "model"} & set(card.needs)),
         )
         return record.select(stream="vision") if len(record.streams) > 1 else record
@@ -118,7 +121,7 @@ class MapMaker:
 def _asked(relevance: Relevance) -> Any:
     """Turn the words of a query back into a query."""
     words = relevance.query
-    if words in ("readout", "given", "the pooler's own row"):
+    if words in ("readout", "given", "the pooler's own row", "the output", "all rows, averaged"):
         return None
     if words.startswith("mean of the "):
         return "mean"

@@ -168,6 +168,11 @@ class MethodCard:
         return {option.name: option.default for option in self.all_options}
 
     @property
+    def explains_target(self) -> bool:
+        """Whether it explains one number of the output, which the capture must be told."""
+        return bool({"gradients", "model"} & set(self.needs))
+
+    @property
     def all_options(self) -> tuple[Option, ...]:
         """The options, with ``variant`` if the method has variants."""
         if not self.variants:

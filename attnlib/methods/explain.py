@@ -75,14 +75,13 @@ def explain(
     chosen = layers if layers is None or isinstance(layers, int) else whole_numbers(layers, "layers")
     request = Request(whole, query, chosen, method, max_memory)
     request.require(card.needs)
-    explains_target = bool({"gradients", "model"} & set(card.needs))
-    if explains_target:
+    if card.explains_target:
         refuse_mixed_items(whole, settled.get("target"))
     with torch.no_grad():
         answer = _run(card, request, settled)
     if whole is not record:
         answer.notes = (*answer.notes, JOINED)
-    if explains_target:
+    if card.explains_target:
         answer.notes = (*answer.notes, *padding_at_the_end(whole, settled.get("target")))
     return _relevance(request, answer, settled)
 

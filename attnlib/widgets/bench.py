@@ -197,9 +197,9 @@ class Bench:
 
     def wanted_of_capture(self) -> tuple[Any, bool]:
         """Return the target and whether internals are kept, as the chosen method needs them."""
-        needs = self.needs()
-        target = self.state.target if "gradients" in needs else None
-        if "gradients" in needs and target is None:
+        needs, explains = self.needs(), self.explains_target()
+        target = self.state.target if explains else None
+        if explains and target is None:
             raise InputError(f"{self.state.method} explains one answer of the model: choose a target")
         return target, bool({"internals", "model"} & set(needs))
 
@@ -344,6 +344,10 @@ class Bench:
         """Return what the chosen method needs of the capture."""
         return () if self.state.method == ATTENTION else tuple(METHODS[self.state.method].needs)
 
+    def explains_target(self) -> bool:
+        """Tell whether the chosen method explains one answer of the model."""
+        return self.state.method != ATTENTION and METHODS[self.state.method].explains_target
+
     def _found(self) -> Findings:
         if self.findings is None:
             raise InputError("nothing has been captured yet")
@@ -351,7 +355,7 @@ class Bench:
 
     def _key(self) -> tuple[Any, ...]:
         needs = self.needs()
-        target = self.state.target if "gradients" in needs else None
+        target = self.state.target if self.explains_target() else None
         inside = bool({"internals", "model"} & set(needs))
         return self.state.model, self.state.picture, id(self.picture), target, inside, self.size
 
