@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 __all__ = ["Following"]
 
@@ -29,13 +29,13 @@ class Following:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._fixed: set[int] = set()
-        self._made: Any = WeakTensorKeyDictionary()
+        self._made: dict[int, tuple[ref[Tensor], int | None, int]] = {}
         self.calls = 0
 
     def begin(self, inputs: Iterable[Tensor]) -> None:
         """Start a forward pass with these inputs."""
         self.calls = 0
-        self._made = WeakTensorKeyDictionary()
+        self._made.clear()
         held = (*self._model.parameters(), *self._model.buffers())
         self._fixed = {one.untyped_storage().data_ptr() for one in held if one.layout is torch.strided}
         for one in inputs:
@@ -75,15 +75,15 @@ class Following:
 
     def _put(self, tensor: Tensor, last: int | None) -> None:
         if tensor.is_floating_point() or tensor.is_complex():
-            self._made[tensor] = last, _version(tensor)
+            self._made[id(tensor)] = ref(tensor), last, _version(tensor)
 
     def _of(self, tensor: Tensor) -> int | None:
         if not (tensor.is_floating_point() or tensor.is_complex()) or isinstance(tensor, nn.Parameter):
             return 0
-        known = self._made.get(tensor)
-        if known is None:
+        known = self._made.get(id(tensor))
+        if known is None or known[0]() is not tensor:
             return 0 if tensor.untyped_storage().data_ptr() in self._fixed else None
-        last, version = known
+        _, last, version = known
         return last if version == _version(tensor) else None
 
 
