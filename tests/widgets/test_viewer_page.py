@@ -377,3 +377,21 @@ def test_moving_the_layer_leaves_a_given_map(scene, open_viewer):
     assert slider.get_attribute("aria-valuetext") == "1"
     assert "0.0 % of" not in page.locator(".av-status").inner_text()
     assert page.errors == []
+
+
+def test_a_patch_chosen_in_the_difference_is_chosen_on_both_sides(page):
+    page.get_by_label("side by side").check()
+    page.get_by_label("side", exact=True).select_option("b")
+    page.get_by_label("layer", exact=True).fill("0")
+    canvas = page.locator(".av-canvas").nth(2)
+    box = canvas.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 5.5 / 7, box["y"] + box["height"] * 2.5 / 5)
+    captions = page.locator(".av-caption").all_inner_texts()
+    for caption, start in zip(captions, ("A: layer 2", "B: layer 0"), strict=False):
+        assert caption.startswith(start)
+        assert "where patch (2, 5) looks" in caption
+    plain = pixels(canvas)
+    page.get_by_text("Colours and cuts").click()
+    page.get_by_label("patterns").check()
+    assert np.abs(pixels(page.locator(".av-canvas").nth(2)) - plain).max() > 60
+    assert "+ is more in A" in page.locator(".av-legend").inner_text()
