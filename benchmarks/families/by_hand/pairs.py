@@ -196,6 +196,42 @@ def fast_vlm() -> Made:
     return model, {**given, "pixel_values": noise(2, 3, size, size)}
 
 
+def colqwen2() -> Made:
+    """Build a reader of pages on a model of words and pictures, with words only."""
+    ropes = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+    eye = {
+        "depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "mlp_ratio": 2, "patch_size": 7,
+        "spatial_merge_size": 2, "temporal_patch_size": 2,
+    }  # fmt: skip
+    whole = library.Qwen2VLConfig(
+        text_config={**WORDS, "max_position_embeddings": 64, "rope_parameters": ropes}, vision_config=eye,
+        image_token_id=39, vision_start_token_id=40, vision_end_token_id=41, video_token_id=42,
+    )  # fmt: skip
+    return built(
+        "ColQwen2ForRetrieval", library.ColQwen2Config(vlm_config=whole, embedding_dim=16)
+    ), word_inputs()
+
+
+def voxtral_realtime() -> Made:
+    """Build speech that is written down while it is heard."""
+    ear = {
+        **PLAIN_WORDS,
+        "num_mel_bins": 16,
+        "head_dim": 8,
+        "sliding_window": 16,
+        "max_position_embeddings": 64,
+    }
+    words = {"model_type": "voxtral_realtime_text", **WORDS, "head_dim": 8, "max_position_embeddings": 64}
+    config = library.VoxtralRealtimeConfig(
+        audio_config=ear, text_config=words, hidden_size=32, audio_length_per_tok=8, downsample_factor=4
+    )
+    return built("VoxtralRealtimeForConditionalGeneration", config), {
+        "input_ids": token_ids(8),
+        "input_features": noise(2, 16, 64),
+        "num_delay_tokens": 6,
+    }
+
+
 MADE: dict[str, Callable[[], Made]] = {
     "xclip": xclip,
     "udop": udop,
@@ -206,4 +242,6 @@ MADE: dict[str, Callable[[], Made]] = {
     "nougat": nougat,
     "perception_lm": perception_lm,
     "fast_vlm": fast_vlm,
+    "colqwen2": colqwen2,
+    "voxtral_realtime": voxtral_realtime,
 }

@@ -295,6 +295,31 @@ def timm_wrapper() -> Made:
     return built("TimmWrapperModel", config), {"pixel_values": noise(2, 3, 64, 64)}
 
 
+def sapiens2() -> Made:
+    """Build layers with all heads of their own and layers that share keys."""
+    config = library.Sapiens2Config(
+        **PLAIN, patch_size=8, image_size=32, num_key_value_heads_per_layer=[4, 2],
+        num_key_value_attention_heads=2, num_first_full_attention_layers=1, num_last_full_attention_layers=0,
+    )  # fmt: skip
+    return built("Sapiens2Model", config), {"pixel_values": noise(2, 3, 32, 32)}
+
+
+def tvp() -> Made:
+    """Build a film and the words that are looked for in it."""
+    body = {
+        "model_type": "resnet", "hidden_sizes": [16, 32], "depths": [1, 1], "embedding_size": 16,
+        "out_features": ["stage2"],
+    }  # fmt: skip
+    config = library.TvpConfig(
+        **PLAIN, vocab_size=256, backbone_config=body, max_img_size=64, visual_prompt_size=8, num_frames=2
+    )
+    return built("TvpModel", config), {
+        "pixel_values": noise(1, 2, 3, 64, 64),
+        "input_ids": token_ids()[:1],
+        "attention_mask": torch.ones(1, 11, dtype=torch.long),
+    }
+
+
 MADE: dict[str, Callable[[], Made]] = {
     "siglip2": siglip2,
     "vjepa2": vjepa2,
@@ -316,4 +341,6 @@ MADE: dict[str, Callable[[], Made]] = {
     "timm_backbone": timm_backbone,
     "timm_wrapper": timm_wrapper,
     "vitpose_backbone": vitpose_backbone,
+    "sapiens2": sapiens2,
+    "tvp": tvp,
 }
