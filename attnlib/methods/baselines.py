@@ -16,6 +16,7 @@ from attnlib.layout import TokenLayout
 from attnlib.methods.card import Option
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
+from attnlib.methods.transitions import inverse
 from attnlib.picture import View, load_picture
 
 __all__ = ["centre", "edges", "random", "uniform"]
@@ -138,8 +139,7 @@ def _answer(request: Request, flat: Tensor) -> Answer:
     scores[:, layout.patch_slice if layout.grid is not None else slice(None)] = flat.to(scores.dtype)
     if request.seen is not None and request.seen.shape == scores.shape:
         scores = torch.where(request.seen.to(scores.device), scores, 0.0)
-    total = scores.sum(dim=-1, keepdim=True)
-    scores = torch.where(total > 0, scores / torch.where(total > 0, total, 1.0), 0.0)
+    scores = scores * inverse(scores.sum(dim=-1, keepdim=True))[0]
     return Answer(scores, query="no query: it knows nothing of the model", notes=(_NOTE,))
 
 

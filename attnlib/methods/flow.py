@@ -18,7 +18,7 @@ from attnlib.methods.engine import blocks_of, fused_rows, propagate
 from attnlib.methods.papers import ABNAR
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
-from attnlib.methods.transitions import RESIDUAL, START_LAYER, mixed
+from attnlib.methods.transitions import RESIDUAL, START_LAYER, inverse, mixed
 from attnlib.methods.windows import refuse_windows
 from attnlib.record import LayerAttention
 
@@ -93,8 +93,7 @@ def flow(
         solve = _networkx_flow if chosen == "exact" else _cut_flow
         scores = _solve(layers, start, residual_weight, solve)
     if variant:
-        total = scores.sum(dim=-1, keepdim=True)
-        scores = torch.where(total > 0, scores / torch.where(total > 0, total, 1.0), 0.0)
+        scores = scores * inverse(scores.sum(dim=-1, keepdim=True))[0]
     return Answer(
         scores if every else scores.squeeze(1), query=words, notes=notes, options={"solver": chosen}
     )

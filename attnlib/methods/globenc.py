@@ -14,6 +14,7 @@ from attnlib.methods.norms import PRE_NORM_NOTE
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 from attnlib.methods.rollout import START_LAYER, propagated
+from attnlib.methods.transitions import inverse
 from attnlib.methods.windows import refuse_windows
 from attnlib.record import LayerAttention
 
@@ -24,8 +25,7 @@ Rows = Callable[[Decomposed, slice | list[int]], Tensor]
 
 def row_normalised(rows: Tensor) -> Tensor:
     """Divide each row by its sum; a row of zeros stays zero."""
-    total = rows.sum(dim=-1, keepdim=True)
-    return rows / total.where(total > 0, total.new_ones(()))
+    return rows * inverse(rows.sum(dim=-1, keepdim=True))[0]
 
 
 def decomposed_rollout(

@@ -80,6 +80,12 @@ def gradient_rollout(
 ) -> Answer:
     """Multiply the layers' gradient-weighted attention, each mixed with the identity."""
     stack = request.stack(start_layer=start_layer)
+    sizes = {layer.source.shape for layer in stack}
+    if variant == "vit-explain" and len(sizes) > 1:
+        raise InputError(
+            "gradient_rollout: variant='vit-explain' pairs the first layer with the last one's gradient, "
+            f"which {len(sizes)} different sizes of layers do not allow; take layers of one size"
+        )
     partner = dict(zip((id(layer) for layer in stack), reversed(stack), strict=True))
 
     def transition(layer: LayerAttention, rows: slice | list[int]) -> Block:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlib.methods.streams import Pair
-from attnlib.methods.transitions import ZERO_ROWS
+from attnlib.methods.transitions import ZERO_ROWS, inverse
 from attnlib.record import LayerAttention
 
 __all__ = ["Carried", "rows_between"]
@@ -59,9 +59,7 @@ class _Own:
         ones = like.new_ones(len(like), size)
         if not normalise:
             return cls(layers, carried, ones, torch.zeros(len(like), dtype=torch.bool, device=like.device))
-        total = _up(layers, carried, ones[..., None])[..., 0]
-        empty = total == 0
-        share = torch.where(empty, 0.0, 1.0 / torch.where(empty, 1.0, total))
+        share, empty = inverse(_up(layers, carried, ones[..., None])[..., 0])
         return cls(layers, carried, share, empty.any(dim=1))
 
     def times(self, rows: Tensor) -> Tensor:

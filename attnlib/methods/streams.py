@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnlib.errors import InputError, LayoutError
-from attnlib.methods.transitions import ZERO_ROWS
+from attnlib.methods.transitions import ZERO_ROWS, inverse
 from attnlib.record import LayerAttention
 
 __all__ = ["Pair", "Relations", "normalised", "relate", "stream_sizes", "together"]
@@ -88,10 +88,8 @@ def normalised(
     -------
     The normalised matrices, and which items have a row without any.
     """
-    total = received.sum(dim=-1, keepdim=True)
-    empty = total == 0
-    shares = torch.where(empty, 0.0, received / torch.where(empty, 1.0, total))
-    return _with_identity(shares), empty.flatten(1).any(1)
+    scale, empty = inverse(received.sum(dim=-1, keepdim=True))
+    return _with_identity(received * scale), empty.flatten(1).any(1)
 
 
 def _with_identity(matrix: Float[Tensor, "batch query query"]) -> Float[Tensor, "batch query query"]:

@@ -23,6 +23,7 @@ __all__ = [
     "column_divided",
     "demand_whole",
     "gradient_rows",
+    "inverse",
     "kept_entries",
     "mixed",
     "number_bytes",
@@ -79,6 +80,16 @@ def gradient_rows(
     return product.mean(dim=1)
 
 
+def inverse(total: Tensor) -> tuple[Tensor, Tensor]:
+    """Return 1 / total, and where that is 0/0: there it is 0.
+
+    What is below the smallest normal number counts as 0 (padding in windows, masked by -100): its inverse
+    is infinite.
+    """
+    empty = total.abs() < torch.finfo(total.dtype).tiny
+    return torch.where(empty, 0.0, 1.0 / torch.where(empty, 1.0, total)), empty
+
+
 def mixed(fused: Float[Tensor, "batch row key"], residual_weight: float) -> Block:
     r"""Mix rows with the identity and divide each by its sum; rows that sum to 0 stay 0.
 
@@ -86,8 +97,7 @@ def mixed(fused: Float[Tensor, "batch row key"], residual_weight: float) -> Bloc
     """
     share = 1.0 - residual_weight
     total = share * fused.sum(dim=-1) + residual_weight
-    empty = total == 0
-    scale = torch.where(empty, 0.0, 1.0 / torch.where(empty, 1.0, total))
+    scale, empty = inverse(total)
     notes = (ZERO_ROWS,) if bool(empty.any()) else ()
     return Block(fused * (share * scale)[..., None], residual_weight * scale, notes)
 
@@ -148,6 +158,5 @@ def kept_entries(
 
 def column_divided(fused: Float[Tensor, "batch query key"], residual_weight: float = 0.5) -> Block:
     """Divide *column* j of the mixed matrix by the sum of *row* j, as vit-explain does."""
-    mixed_sum = (1.0 - residual_weight) * fused.sum(dim=-1) + residual_weight
-    scale = torch.where(mixed_sum == 0, 0.0, 1.0 / torch.where(mixed_sum == 0, 1.0, mixed_sum))
+    scale, _ = inverse((1.0 - residual_weight) * fused.sum(dim=-1) + residual_weight)
     return Block(fused * (1.0 - residual_weight) * scale[:, None, :], residual_weight * scale)
