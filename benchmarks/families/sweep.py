@@ -11,6 +11,7 @@ import json
 import logging
 import multiprocessing
 import os
+import subprocess
 import time
 import warnings
 from itertools import chain, permutations
@@ -19,6 +20,12 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT = int(os.environ.get("FAMILY_SECONDS", "100"))
+COMMIT = (
+    os.environ.get("FAMILY_COMMIT")
+    or subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
+    ).stdout.strip()
+)
 WAYS = int(os.environ.get("FAMILY_PLANS", "9"))  # of making a config small, tried one after the other
 
 
@@ -186,6 +193,7 @@ def _child(name: str, queue: Any) -> None:
     except BaseException as error:
         result = {"family": name, "result": "failed", "text": f"{type(error).__name__}: {error}"[:300]}
     result["seconds"] = round(time.perf_counter() - started, 1)
+    result["commit"] = COMMIT
     queue.put(result)
 
 
@@ -278,7 +286,12 @@ def write_readme(results: list[dict[str, Any]]) -> None:
         counts[judge(one)] = counts.get(judge(one), 0) + 1
     words = ", ".join(f"{count} {word}" for word, count in sorted(counts.items(), key=lambda pair: -pair[1]))
     head = (HERE / "head.md").read_text()
-    (HERE / "README.md").write_text(f"{head}\n{len(results)} families tried: {words}.\n\n{table(results)}\n")
+    made = {one.get("commit", ""): 0 for one in results}
+    for one in results:
+        made[one.get("commit", "")] += 1
+    rows = ", ".join(f"{count} by {name or 'earlier commits'}" for name, count in made.items())
+    text = f"{head}\n{len(results)} families tried: {words}. Rows by commit: {rows}.\n\n{table(results)}\n"
+    (HERE / "README.md").write_text(text)
 
 
 def main() -> None:
