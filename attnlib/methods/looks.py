@@ -75,8 +75,9 @@ def refuse_mixed_items(record: AttentionRecord, target: Any) -> None:
     """
     target = getattr(record.on_rerun, "target", None) if target is None else target
     logits = getattr(record.output, "logits_per_image", None)
-    mixed = isinstance(logits, Tensor) and len(logits) > 1 and target is not None and not callable(target)
-    if mixed and record.streams == ("text",):
+    if target is None or callable(target) or not isinstance(logits, Tensor) or len(logits) < 2:
+        return
+    if record.streams == ("text",):
         raise InputError(
             f"target={target!r} compares each of the {len(logits)} pictures with a text by its number, so a "
             "map over the texts would mix items: pair them with target=lambda output: "

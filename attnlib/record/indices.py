@@ -25,7 +25,9 @@ def whole_numbers(wanted: Any, what: str) -> list[int]:
         If one of them is no whole number (a mask of True and False is none), or there is none.
     """
     given = wanted.tolist() if hasattr(wanted, "tolist") else wanted
-    several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    several: list[Any] = (
+        list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    )
     found = []
     for one in several:
         try:

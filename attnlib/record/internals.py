@@ -148,6 +148,10 @@ class Rerun(Protocol):
         """Return what a stream starts from: pixels, or the embeddings of its tokens."""
         ...
 
+    def start_name(self, stream: str) -> str:
+        """Return what that is: "embeddings", or the name of an input."""
+        ...
+
     def score(
         self,
         stream: str,
