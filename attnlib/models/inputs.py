@@ -208,7 +208,11 @@ def _interpolates(model: nn.Module) -> tuple[bool, bool]:
     on_request = word in inspect.signature(model.forward).parameters
     switched = any(word in inspect.signature(module.forward).parameters for module in model.modules())
     interpolating = any(hasattr(module, word) for module in model.modules())
-    tables = any("pos" in name.rpartition(".")[2] or "position" in name for name in model.state_dict())
+    # attention biases, as LeViT has them, are one number for each pair of places
+    words = ("position", "attention_bias")
+    tables = any(
+        "pos" in name.rpartition(".")[2] or any(word in name for word in words) for name in model.state_dict()
+    )
     return (interpolating and not switched) or not tables, on_request
 
 

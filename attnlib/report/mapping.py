@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from attnlib.bands import Bands, band_map
-from attnlib.errors import NeedsError
+from attnlib.errors import InputError, NeedsError
 from attnlib.hooks import capture
 from attnlib.methods import METHODS, explain
 from attnlib.models import LoadedModel, Prepared, Said, load_model
@@ -70,7 +70,8 @@ def map_picture(
     picture : path, sample name, bytes, PIL image, array or Picture.
     model : name for :func:`attnlib.load_model`, or a model that is loaded.
     method : as for :func:`attnlib.explain`; if omitted, the one that the scoreboard speaks for:
-        "gradient_rollout" for a model that gives each picture a label, "rollout" for any other.
+        "gradient_rollout" for a model that gives each picture a label, "rollout" for any other; where the
+        layers cannot be multiplied, "raw" of the last one, and a note says so.
     query : as for :func:`attnlib.explain`.
     target : what a gradient method explains; the model's own first answer if omitted.
     size : pixels of the longer side of the model input; the model's own choice if omitted.
@@ -103,7 +104,14 @@ def map_picture(
         chosen["start_layer"] = start_layer
     elif any(option.name == "start_layer" for option in card.options):
         chosen.setdefault("start_layer", 0 if "gradients" in card.needs else len(seen.layers) // 2)
-    relevance = explain(seen, chosen_method, query=query, **chosen)
+    try:
+        relevance = explain(seen, chosen_method, query=query, **chosen)
+    except (InputError, NeedsError) as error:
+        if method is not None or options or start_layer is not None:
+            raise
+        relevance = explain(seen, "raw", query=query)
+        note = f"This is one layer's attention: {chosen_method} does not work for this model ({error})."
+        relevance.notes = (note, *relevance.notes)
     said = loaded.said(record.output, views=record.views)
     bands = band_map(relevance, scale=scale, cuts=cuts)
     return Mapped(shown, loaded, prepared, seen, relevance, bands, said, query)

@@ -61,6 +61,22 @@ def test_a_size_keeps_the_aspect_where_positions_can_be_interpolated(load, save,
         assert loaded.model(**prepared.inputs).logits.shape == (1, 3)
 
 
+def test_a_model_with_a_bias_for_each_pair_of_places_gets_the_one_size_it_knows(load, scene, tmp_path):
+    from transformers import LevitConfig, LevitForImageClassification, ViTImageProcessor
+
+    config = LevitConfig(
+        image_size=64, hidden_sizes=[16, 32, 48], num_attention_heads=[1, 2, 3], key_dim=[8, 8, 8],
+        depths=[1, 1, 1], num_labels=5,
+    )  # fmt: skip
+    LevitForImageClassification(config).save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    loaded = load(tmp_path)
+    prepared = loaded.prepare(scene)
+    assert prepared.inputs["pixel_values"].shape == (1, 3, 64, 64)
+    with torch.no_grad():
+        assert loaded.model(**prepared.inputs).logits.shape == (1, 5)
+
+
 def test_dinov2_keeps_the_aspect_without_being_asked(load, save, scene):
     loaded = load(save("dinov2"))
     prepared = loaded.prepare(scene)

@@ -67,3 +67,24 @@ def test_every_panel_of_a_report_stands_or_says_why_not_where_stages_merge_patch
     assert "no such charts" in profile.plain
     assert "256 tokens, the layout has 64" in profile.plain
     assert isinstance(viewer_panel(mapped, budget_mb=0.1), Viewer)
+
+
+def test_a_model_whose_layers_cannot_be_multiplied_is_shown_by_its_last_layer_and_says_so(tmp_path):
+    import torch
+    from transformers import SegformerConfig, SegformerForImageClassification, ViTImageProcessor
+
+    from attnlib.errors import InputError
+    from attnlib.report import map_picture
+
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        hidden_sizes=[8, 16, 16, 16], depths=[1, 1, 1, 1], num_attention_heads=[1, 2, 2, 2], num_labels=5
+    )
+    SegformerForImageClassification(config).eval().save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    mapped = map_picture("sample:poster", model=str(tmp_path))
+    assert mapped.relevance.method == "raw"
+    assert "gradient_rollout does not work for this model" in mapped.relevance.notes[0]
+    for asked in ({"method": "gradient_rollout"}, {"start_layer": 0}):
+        with pytest.raises(InputError, match="name layers of one size"):
+            map_picture("sample:poster", model=str(tmp_path), **asked)
