@@ -78,7 +78,7 @@ def test_the_poster_keeps_its_aspect_and_the_answer_points_at_the_head(saliency)
     assert said.kind == "saliency"
     assert 190 < x < 350  # the head of the portrait, in pixels of the poster
     assert 140 < y < 330
-    assert f"{x / 600:.0%} from the left" in said.sentences[0]
+    assert f"{100 * x / 600:.0f} % from the left" in said.sentences[0]
 
 
 def test_the_default_layout_is_the_one_a_square_picture_has(saliency):
