@@ -27,8 +27,8 @@ class Following:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._fixed: set[int] = set()
+        held = (*model.parameters(), *model.buffers())
+        self._fixed = {one.untyped_storage().data_ptr() for one in held if one.layout is torch.strided}
         self._made: dict[int, tuple[ref[Tensor], int | None, int]] = {}
         self.calls = 0
 
@@ -36,8 +36,6 @@ class Following:
         """Start a forward pass with these inputs."""
         self.calls = 0
         self._made.clear()
-        held = (*self._model.parameters(), *self._model.buffers())
-        self._fixed = {one.untyped_storage().data_ptr() for one in held if one.layout is torch.strided}
         for one in inputs:
             self._put(one, 0)
 

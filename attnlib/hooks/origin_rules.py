@@ -154,6 +154,8 @@ def _reaches(shape: torch.Size, out: torch.Size, ids: Tensor) -> bool:
 
 
 def _agree(a: Tensor, b: Tensor) -> bool:
+    if a is b or torch.equal(a, b):
+        return True
     try:
         a, b = torch.broadcast_tensors(a, b)
     except RuntimeError:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 __all__ = ["PADDING", "Origin", "Origins", "TokenSequence", "compact", "shrink"]
 
@@ -108,37 +108,39 @@ class Origins:
     """The origins of the tensors that are alive."""
 
     def __init__(self) -> None:
-        self._known: Any = WeakTensorKeyDictionary()
+        self._known: dict[int, tuple[ref[Tensor], Origin]] = {}
         self._coarser: dict[tuple[int, bytes], TokenSequence] = {}
         self.batches: set[int] = set()
 
     def get(self, tensor: Any) -> Origin | None:
         """Return the origin of a tensor, if it is known."""
-        return self._known.get(tensor) if isinstance(tensor, Tensor) else None
+        known = self._known.get(id(tensor))
+        return known[1] if known is not None and known[0]() is tensor else None
 
     def put(self, tensor: Tensor, ids: Tensor, sequence: TokenSequence) -> None:
         """Remember the origin of a tensor."""
-        self._known[tensor] = Origin(shrink(ids), sequence)
+        self.same(tensor, Origin(shrink(ids), sequence))
 
     def put_columns(self, scores: Tensor, columns: Origin) -> None:
         """Remember which tokens the columns of scores belong to."""
-        self._known[scores].columns = columns
+        self._known[id(scores)][1].columns = columns
 
     def same(self, tensor: Tensor, origin: Origin) -> None:
         """Give a tensor the origin of another one."""
-        self._known[tensor] = origin
+        key, known = id(tensor), self._known
+        known[key] = ref(tensor, lambda _: known.pop(key, None)), origin
 
     def forget(self, tensor: Tensor) -> None:
         """Drop what was known about a tensor."""
-        self._known.pop(tensor, None)
+        self._known.pop(id(tensor), None)
 
     def clear(self, keep: Sequence[Tensor] = ()) -> None:
         """Drop everything but the origins of some tensors."""
         kept = [(one, self.get(one)) for one in keep]
-        self._known = WeakTensorKeyDictionary()
+        self._known.clear()
         for tensor, origin in kept:
             if origin is not None:
-                self._known[tensor] = origin
+                self.same(tensor, origin)
         self._coarser.clear()
         self.batches.clear()
 
@@ -270,7 +272,7 @@ class Origins:
         else:
             fresh = TokenSequence(root, shape[1], shape[0])
             self.put(tensor, fresh.ids(shape[1], shape[0], 1).transpose(0, 1), fresh)
-        return self._known[tensor]
+        return self._known[id(tensor)][1]
 
 
 def _coarser_grid(

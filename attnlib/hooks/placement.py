@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attnlib.hooks.origins import PADDING, TokenSequence
+from attnlib.hooks.origins import PADDING, TokenSequence, shrink
 
 __all__ = ["REPEATED", "Placement", "find_placement"]
 
@@ -140,6 +140,7 @@ def _in_order(rows: Tensor | None) -> bool:
     """Tell whether the numbers grow along the last axis, without padding, the same for every head."""
     if rows is None:
         return True
+    rows = shrink(rows)
     if rows.dim() == 3 and rows.shape[1] > 1 and bool((rows != rows[:, :1]).any()):
         return False
     if bool((rows == PADDING).any()):
