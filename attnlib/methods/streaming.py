@@ -58,36 +58,47 @@ def carry(
     if positive_gradient and source.output_gradient is None:
         return None
     chosen = layer._stored(heads, None)[0]
-    query, key = source.query[:, chosen] * source.scale, source.key[:, chosen]
-    slope = (
-        source.output_gradient[:, chosen]
-        if positive_gradient and source.output_gradient is not None
-        else None
-    )
+    query, key = source.query[:, chosen], source.key[:, chosen]
+    slope = source.output_gradient[:, chosen] if source.output_gradient is not None else None
     value = source.value[:, chosen]
-    arrived = torch.zeros_like(vector)
+    arrived = vector.new_zeros(*vector.shape[:2], key.shape[2])
     together = min(query.shape[1], torch.get_num_threads())
+    room = _Room(key, value, together, positive_gradient)
     for item in range(vector.shape[0]):
         rows = torch.nonzero((vector[item] != 0).any(dim=0)).flatten()
-        if len(rows) == 0:
-            continue
-        for first in range(0, query.shape[1], together):
-            heads_now = slice(first, first + together)
+        picked = slice(None) if len(rows) == vector.shape[2] else rows
+        for first in range(0, query.shape[1] if len(rows) else 0, together):
+            some = slice(first, first + together)
             arrived[item] += _some_heads(
-                query[item, heads_now][:, rows],
-                key[item, heads_now].transpose(1, 2).contiguous(),
-                vector[item][:, rows],
-                None
-                if slope is None
-                else (slope[item, heads_now][:, rows], value[item, heads_now].transpose(1, 2).contiguous()),
+                query[item, some][:, picked],
+                key[item, some],
+                source.scale,
+                vector[item][:, picked],
+                room,
+                (slope[item, some][:, picked], value[item, some])
+                if positive_gradient and slope is not None
+                else None,
             )
     return arrived / query.shape[1]
 
 
+class _Room:
+    """Memory for one group of heads, asked for once a layer."""
+
+    def __init__(self, key: Tensor, value: Tensor, together: int, gradient: bool) -> None:
+        keys = key.shape[2]
+        self.key = key.new_empty(together, key.shape[3], keys)
+        self.block = key.new_empty(together * ROWS * keys)
+        self.value = key.new_empty(together, value.shape[3], keys) if gradient else None
+        self.slope = torch.empty_like(self.block) if gradient else None
+
+
 def _some_heads(
     query: Float[Tensor, "head query dim"],
-    key: Float[Tensor, "head dim key"],
+    key: Float[Tensor, "head key dim"],
+    scale: float,
     carried: Float[Tensor, "start query"],
+    room: _Room,
     gradient: tuple[Tensor, Tensor] | None,
 ) -> Float[Tensor, "start key"]:
     """Return the sum of what a few heads carry.
@@ -95,23 +106,27 @@ def _some_heads(
     As many heads as there are threads go together: each thread then finds the block of its head in its own
     cache at every step.
     """
-    bound = float((query.norm(dim=2).amax(dim=1) * key.norm(dim=1).amax(dim=1)).max())
-    buffer = query.new_empty(len(query), ROWS, key.shape[2])
-    second = torch.empty_like(buffer) if gradient is not None else buffer
-    arrived = query.new_zeros(len(query), len(carried), key.shape[2])
+    heads, keys = key.shape[:2]
+    bound = abs(scale) * float((query.norm(dim=2).amax(dim=1) * key.norm(dim=2).amax(dim=1)).max())
+    key = room.key[:heads].copy_(key.transpose(1, 2))
+    value = (
+        None
+        if gradient is None or room.value is None
+        else room.value[:heads].copy_(gradient[1].transpose(1, 2))
+    )
+    arrived = query.new_zeros(heads, len(carried), keys)
     for start in range(0, query.shape[1], ROWS):
         stop = min(start + ROWS, query.shape[1])
-        # a shorter last block gets memory of its own: part of the buffer would not be contiguous
-        block = buffer if stop - start == ROWS else query.new_empty(len(query), stop - start, key.shape[2])
-        torch.bmm(query[:, start:stop], key, out=block)
+        shape, size = (heads, stop - start, keys), heads * (stop - start) * keys
+        block = room.block[:size].view(shape)
+        torch.baddbmm(block, query[:, start:stop], key, beta=0, alpha=scale, out=block)
         if not bound <= LARGEST_EXPONENT:  # e^s could leave the range of float32, or is not a number
             block.sub_(block.amax(dim=2, keepdim=True))
         block.exp_()
         share = carried[:, start:stop] / block.sum(dim=2).unsqueeze(1)
-        if gradient is not None:
-            slope, value = gradient
-            other = second if stop - start == ROWS else torch.empty_like(block)
-            torch.bmm(slope[:, start:stop], value, out=other)
+        if gradient is not None and value is not None and room.slope is not None:
+            other = room.slope[:size].view(shape)
+            torch.bmm(gradient[0][:, start:stop], value, out=other)
             block.mul_(other.clamp_(min=0))
         arrived.baddbmm_(share, block)
     return arrived.sum(dim=0)
