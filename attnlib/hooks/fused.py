@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from attnlib.hooks.calls import Call
@@ -191,8 +190,3 @@ def _unpack_mask(mask: Tensor | None, batch: int, groups: int, repeats: int) -> 
     if mask is None or mask.dim() != 4 or mask.shape[1] == 1:
         return mask
     return mask.expand(batch, groups, repeats, mask.shape[-1]).reshape(batch, groups * repeats, 1, -1)
-
-
-def is_fused(func: Any) -> bool:
-    """Tell whether a torch function is scaled_dot_product_attention."""
-    return func is torch.nn.functional.scaled_dot_product_attention
