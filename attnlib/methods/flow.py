@@ -12,6 +12,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch import Tensor
 
+from attnlib.bands import percent
 from attnlib.errors import BudgetError
 from attnlib.methods.card import Option
 from attnlib.methods.engine import blocks_of, fused_rows, propagate
@@ -86,7 +87,7 @@ def flow(
         gap = (scores - below.scores).clamp(min=0).sum(-1) / scores.sum(-1).clamp(min=1e-300)
         notes = (
             "an upper bound of the flow, exact flow being too costly here; the rollout, a lower bound, "
-            f"explains {float(1 - gap.max()):.0%} of it or more",
+            f"explains {percent(1 - gap.max())} of it or more",
         )
     else:
         _check_size(layers, start)

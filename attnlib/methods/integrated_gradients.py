@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attnlib.bands import percent
 from attnlib.errors import MissingPackageError
 from attnlib.methods.card import Option
 from attnlib.methods.model_input import TARGET, depends, handle_of, per_token, refuse_layers, refuse_query
@@ -128,7 +129,7 @@ def integrated_gradients(
     if bool((gap > _INCOMPLETE * change.abs().clamp(min=1e-12)).any()) and variant is None:
         worst = float((gap / change.abs().clamp(min=1e-12)).max())
         notes.append(
-            f"the attributions miss the change of the target by up to {worst:.0%} of it: take more steps"
+            f"the attributions miss the change of the target by up to {percent(worst)} of it: take more steps"
         )
     return Answer(per_token(request, found), query="the output", notes=tuple(notes))
 

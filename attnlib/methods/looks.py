@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnlib.bands import percent
 from attnlib.errors import InputError
 from attnlib.record import AttentionRecord, Relevance
 
@@ -53,7 +54,7 @@ def warnings_about(relevance: Relevance, family: str) -> tuple[str, ...]:
     if few:
         most = float(held.max())
         found.append(
-            f"{count} of {share.shape[1]} patches hold up to {most:.0%} of the mass for "
+            f"{count} of {share.shape[1]} patches hold up to {percent(most)} of the mass for "
             f"{_items(few, relevance.batch_size)}: see what they show; pretrained models put such peaks on "
             "empty background too (artifact patches)"
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from attnlib.bands import percent
 from attnlib.methods.lrp_rules import Rules
 from attnlib.methods.model_input import TARGET, handle_of, per_token, refuse_layers, refuse_query
 from attnlib.methods.registry import method
@@ -52,7 +53,7 @@ def relevance(request: Request, target: Any, *, conservative: bool) -> Answer:
         (scores.sum(dim=-1) - score.detach()).abs().max() / score.detach().abs().max().clamp(min=1e-30)
     )
     notes = (
-        f"relevance adds up to the target's score but for {gap:.1%} of it, which biases"
+        f"relevance adds up to the target's score but for {percent(gap)} of it, which biases"
         + ("" if conservative else " and the softmax")
         + " took",
     )

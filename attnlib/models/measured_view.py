@@ -104,8 +104,8 @@ def view_notes(
         "right": 1 - right / width,
         "bottom": 1 - bottom / height,
     }
-    cropped = [f"{side} {share:.1%}" for side, share in cut.items() if share > 0.0005]
-    padded = [f"{side} {-share:.1%}" for side, share in cut.items() if share < -0.0005]
+    cropped = [f"{side} {100 * share:.1f} %" for side, share in cut.items() if share > 0.0005]
+    padded = [f"{side} {-100 * share:.1f} %" for side, share in cut.items() if share < -0.0005]
     if cropped:
         notes.append(f"the model did not see the edges of the picture (cut off: {', '.join(cropped)})")
     if padded:

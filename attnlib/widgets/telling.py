@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
+from attnlib.bands import percent
 from attnlib.record import Relevance
 from attnlib.regions import Regions
 
@@ -45,7 +46,7 @@ def region_table(regions: Regions | None, relevance: Relevance | None) -> str:
     rows = sorted(shares.items(), key=lambda entry: -float(entry[1]["lift"][0]))
     lines = "".join(
         f'<tr><th scope="row" style="text-align:left">{html.escape(name)}</th>'
-        f"<td>{float(one['share'][0]):.1%}</td><td>{float(one['area'][0]):.1%}</td>"
+        f"<td>{percent(one['share'][0])}</td><td>{percent(one['area'][0])}</td>"
         f"<td>{float(one['lift'][0]):.2f}x</td></tr>"
         for name, one in rows
     )
@@ -59,7 +60,7 @@ def token_table(rows: Iterable[tuple[int, str, float, float]], count: int) -> st
     """Return a table of (place, token, share, lift), strongest first."""
     lines = "".join(
         f'<tr><th scope="row" style="text-align:left">{html.escape(token)}</th><td>{place}</td>'
-        f"<td>{share:.1%}</td><td>{lift:.2f}x</td></tr>"
+        f"<td>{percent(share)}</td><td>{lift:.2f}x</td></tr>"
         for place, token, share, lift in rows
     )
     return (

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from attnlib.bands import percent
 from attnlib.errors import AttnlibError, InputError
 from attnlib.hooks import capture
 from attnlib.layout import TokenLayout
@@ -184,10 +185,11 @@ class TextBench(Bench):
         order = share.argsort(descending=True).tolist()
         rows = [(i, tokens[i], float(share[i]), float(share[i]) * len(tokens)) for i in order]
         half = int((share[order].cumsum(0) < 0.5).sum()) + 1
-        strongest = ", ".join(f'"{token}" {part:.1%} ({lift:.2f}x)' for _, token, part, lift in rows[:3])
+        even = percent(1 / len(tokens))
+        strongest = ", ".join(f'"{token}" {percent(part)} ({lift:.2f}x)' for _, token, part, lift in rows[:3])
         lines = [
             f"Map: {relevance.method}, query: {relevance.query}.",
-            f"Strongest: {strongest}; an even map gives each of {len(tokens)} tokens {1 / len(tokens):.1%}.",
+            f"Strongest: {strongest}; an even map gives each of {len(tokens)} tokens {even}.",
             f"Half of the map lies on {half} of {len(tokens)} tokens.",
             *relevance.notes,
         ]

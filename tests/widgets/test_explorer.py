@@ -81,6 +81,8 @@ def test_a_query_is_given_up_where_another_picture_has_no_such_patch():
 def test_text_and_table_follow_the_layer_that_is_shown(bench):
     import time
 
+    from attnlib.bands import percent
+
     bench.state.goto(0, 1)
     for _ in range(100):
         if "layers=[0]" in bench.text.value:
@@ -88,7 +90,7 @@ def test_text_and_table_follow_the_layer_that_is_shown(bench):
         time.sleep(0.1)
     assert "layers=[0]" in bench.text.value
     share = bench.bench.findings.regions.shares(bench.relevance())["the middle"]["share"]
-    assert f"{float(share[0]):.1%}" in bench.table.value
+    assert f"<td>{percent(share[0])}</td>" in bench.table.value
     bench.state.direction = "to"
     for _ in range(100):
         if "choose those" in bench.text.value:

@@ -53,6 +53,8 @@ def test_the_measures_are_those_of_the_weights(bench):
 
 
 def test_state_menu_and_viewer_move_together(bench):
+    from attnlib.bands import percent
+
     bench.state.goto(1, 3)
     bench.state.choose_query(2)
     assert bench.viewer.state["a"]["query"] == 2
@@ -60,7 +62,7 @@ def test_state_menu_and_viewer_move_together(bench):
     rest(bench, "&quot;bank&quot; (2)")
     row = bench.bench.findings.record.layers[1].weights()[0, 3, 2]
     token = bench.bench.tokens()[int(row.argmax())]
-    assert f"Strongest: &quot;{token}&quot; {float(row.max()):.1%}" in bench.text.value
+    assert f"Strongest: &quot;{token}&quot; {percent(row.max())} (" in bench.text.value
     bench.viewer.choose(query=4, map=0)
     assert bench.state.query == 4
     bench.menu.query.value = "x"

@@ -36,11 +36,15 @@ function short(value) {
   return value.toExponential(2);
 }
 
+/** A share as in the text beside the viewer: one decimal; what would read 0.0 or 100.0 but is not, says so. */
 function percent(value) {
-  return value >= 0.0995 ? `${(value * 100).toFixed(0)} %` : `${(value * 100).toFixed(1)} %`;
+  if (value <= 0) return "0 %";
+  if (value < 0.0005) return "under 0.1 %";
+  if (value >= 0.9995) return value < 0.999999 ? "over 99.9 %" : "100 %";
+  return `${(value * 100).toFixed(1)} %`;
 }
 
 /** A share that may be less than nothing, always with its sign. */
 function signedPercent(value) {
-  return `${value < 0 ? "\u2212" : "+"}${percent(Math.abs(value))}`;
+  return `${value < 0 ? "\u2212" : "+"}${(Math.abs(value) * 100).toFixed(1)} %`;
 }
