@@ -9,6 +9,7 @@ import os
 import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from attnlib.errors import ReportError
@@ -56,7 +57,7 @@ def read_parameters(source: str) -> tuple[Parameter, ...]:
     found = []
     for statement in body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            name, value, annotation = statement.target.id, statement.value, ast.unparse(statement.annotation)
+            name, value, annotation = statement.target.id, statement.value, _written(statement.annotation)
         elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             name, value, annotation = statement.targets[0].id, statement.value, ""
         else:
@@ -175,6 +176,34 @@ def _allows(tree: ast.expr, value: Any) -> bool:
 
 def _is_path(value: Any) -> bool:
     return isinstance(value, os.PathLike)
+
+
+def _written(annotation: ast.expr) -> str:
+    """Return an annotation as "int | None", also where it is quoted or spelled with Optional or Union.
+
+    ``papermill --help-notebook`` shows no parameter whose type is written with a bar: notebooks that are to
+    be read by it say "Optional[int]", in quotes, since nothing may be imported before the parameters.
+    """
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        try:
+            annotation = ast.parse(annotation.value, mode="eval").body
+        except SyntaxError:
+            return ""
+    return ast.unparse(_Unions().visit(annotation))
+
+
+class _Unions(ast.NodeTransformer):
+    """Rewrite Optional[a] and Union[a, b] with bars."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        self.generic_visit(node)
+        name = node.value.attr if isinstance(node.value, ast.Attribute) else ast.unparse(node.value)
+        inside = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if name == "Optional":
+            inside = [*inside, ast.Constant(None)]
+        elif name != "Union":
+            return node
+        return reduce(lambda left, right: ast.BinOp(left, ast.BitOr(), right), inside)
 
 
 def _comments(source: str) -> dict[int, str]:

@@ -53,6 +53,21 @@ def test_the_second_cell_holds_annotated_literals_with_help(path, notebook):
         assert parameter.help, f"{path.stem}: {parameter.name} has no help"
 
 
+def test_papermill_lists_every_parameter_with_its_help(path, notebook):
+    import papermill
+
+    from attnlib.report.notebooks import notebook_parameters
+
+    listed = papermill.inspect_notebook(str(path))
+    known = notebook_parameters(notebook)
+    assert list(listed) == [one.name for one in known]
+    for one in known:
+        told = listed[one.name]
+        assert told["help"] == one.help
+        assert ast.literal_eval(told["default"]) == one.default
+        assert told["inferred_type_name"] != "None"
+
+
 def test_the_third_cell_holds_the_imports_and_no_other_cell_does(notebook):
     assert notebook.cells[2].metadata.get("tags") == ["setup"]
     for cell in code_cells(notebook):

@@ -30,6 +30,29 @@ def test_names_types_defaults_and_help_are_read(known):
 
 
 @pytest.mark.parametrize(
+    ("written", "annotation"),
+    [
+        ('"Optional[int]"', "int | None"),
+        ("typing.Optional[list[str]]", "list[str] | None"),
+        ('"Union[str, int, list[int], None]"', "str | int | list[int] | None"),
+        ('list["Optional[int]"]', "list['Optional[int]']"),
+        ('"no type at all"', ""),
+    ],
+)
+def test_types_as_papermill_can_list_them_mean_the_same(written, annotation):
+    from attnlib.errors import ReportError
+    from attnlib.report.parameters import checked, read_parameters
+
+    known = read_parameters(f"size: {written} = None")
+    assert known[0].annotation == annotation
+    if annotation == "int | None":
+        assert checked(known, {"size": 3}) == {"size": 3}
+        assert checked(known, {"size": None}) == {"size": None}
+        with pytest.raises(ReportError, match=r"takes int \| None"):
+            checked(known, {"size": "large"})
+
+
+@pytest.mark.parametrize(
     ("name", "text", "value"),
     [
         ("picture", "a.png", "a.png"),
