@@ -159,7 +159,9 @@ def _add_overlay(commands: Any) -> None:
         "attnlib overlay photo.jpg --method raw --style continuous",
     )
     _add_map_options(overlay)
-    overlay.add_argument("-o", "--output", type=Path, metavar="PNG", help="where it goes (IMAGE.overlay.png)")
+    overlay.add_argument(
+        "-o", "--output", type=Path, metavar="PNG", help="file or folder (IMAGE.overlay.png)"
+    )
     overlay.add_argument(
         "--style", choices=("bands", "continuous"), default="bands", help="four bands, or every value (bands)"
     )
@@ -171,7 +173,10 @@ def _add_overlay(commands: Any) -> None:
 
 
 def _opacity(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
@@ -241,7 +246,17 @@ def _report(chosen: argparse.Namespace) -> int:
     def tell(line: str) -> None:
         print(line, file=sys.stderr)
 
-    made = run_reports(pictures, chosen.output, notebook=source, parameters=values, tell=tell, **options)
+    made = run_reports(
+        pictures,
+        chosen.output,
+        notebook=source,
+        parameters=values,
+        tell=None if chosen.quiet else tell,
+        **options,
+    )
+    for one in made if chosen.quiet else ():
+        if one.report is None:
+            tell(f"{one.name}: {one.problem}")
     done = [one.report for one in made if one.report is not None]
     if len(made) > 1:
         print(f"index: {chosen.output / 'index.html'} ({len(done)} of {len(made)} reports made)")
@@ -251,10 +266,13 @@ def _report(chosen: argparse.Namespace) -> int:
 
 
 def _overlay(chosen: argparse.Namespace) -> int:
+    from attnlib.report.folder import short_stem
     from attnlib.report.make import ready, written
 
-    stem = Path(chosen.picture.removeprefix("sample:")).stem
+    stem = short_stem(Path(chosen.picture.removeprefix("sample:")))
     target = chosen.output or Path(f"{stem}.overlay.png")
+    if target.is_dir():
+        target = target / f"{stem}.overlay.png"
     if target.suffix.lower() != ".png":
         raise _Usage(f"the overlay is a PNG file, got {target.name!r}")
     ready(target)

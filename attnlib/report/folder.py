@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from attnlib.errors import AttnlibError, ReportError
-from attnlib.picture import sample
-from attnlib.report.make import run_report, written
+from attnlib.picture import load_picture, sample
+from attnlib.report.make import ready, run_report, written
 
-__all__ = ["Made", "find_pictures", "page_address", "run_reports", "write_index"]
+__all__ = ["Made", "find_pictures", "page_address", "run_reports", "short_stem", "write_index"]
 
 # HEIC cannot be read here: its line in the index says so, where leaving it out would hide a picture
 _SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+_LONGEST = 200
+"""Bytes of a picture's name that go into the name of its page."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Made:
 
     Parameters
     ----------
-    name : of the picture, without folders.
+    name : of the picture, without folders; what is not UTF-8 in it is written as ?.
     report : the page; None if it failed.
     problem : why it failed, first line; "" if it did not.
     """
@@ -86,18 +89,27 @@ def run_reports(
     Returns
     -------
     What became of each picture, in the same order. With several pictures, ``index.html`` leads to them.
+
+    Raises
+    ------
+    ReportError
+        If there are several pictures and nothing can be written in the folder.
     """
     tell = tell or _silent
+    if len(pictures) > 1:
+        ready(folder / "index.html")  # told once, not for every picture
     made = []
     for number, (picture, stem) in enumerate(zip(pictures, _stems(pictures), strict=True), start=1):
-        tell(f"[{number}/{len(pictures)}] {picture.name}")
+        name = picture.name.encode(errors="replace").decode()
+        tell(f"[{number}/{len(pictures)}] {name}")
         chosen = {**(parameters or {}), picture_parameter: str(picture.resolve())}
         try:
+            _check(picture)
             report = run_report(notebook, folder / f"{stem}.html", chosen, progress=progress, **options)
-            made.append(Made(picture.name, report))
+            made.append(Made(name, report))
         except AttnlibError as error:
-            made.append(Made(picture.name, None, str(error)))
-            tell(f"{picture.name}: {error}")
+            made.append(Made(name, None, str(error)))
+            tell(f"{name}: {error}")
     if len(pictures) > 1:
         write_index(made, folder)
     return made
@@ -141,6 +153,15 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
+def _check(picture: Path) -> None:
+    """Tell in a sentence, before a kernel starts, what is no picture or cannot be passed on."""
+    try:
+        os.fspath(picture).encode()
+    except UnicodeEncodeError:
+        raise ReportError("the file name is not UTF-8: rename the file") from None
+    load_picture(picture)
+
+
 def _silent(_: str) -> None:
     """Say nothing."""
 
@@ -150,7 +171,7 @@ def _stems(pictures: Sequence[Path]) -> list[str]:
     used: dict[str, int] = {"index": 1}
     stems = []
     for picture in pictures:
-        stem = picture.stem
+        stem = short_stem(picture)
         used[stem] = used.get(stem, 0) + 1
         while used[stem] > 1 and f"{stem}-{used[stem]}" in used:
             used[stem] += 1
@@ -158,6 +179,11 @@ def _stems(pictures: Sequence[Path]) -> list[str]:
         used.setdefault(name, 1)
         stems.append(name)
     return stems
+
+
+def short_stem(picture: Path) -> str:
+    """Return the name of a picture without its suffix, short enough to take a longer one."""
+    return picture.stem.encode(errors="ignore")[:_LONGEST].decode(errors="ignore") or "picture"
 
 
 def _summary(report: Path) -> str:

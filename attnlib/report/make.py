@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ready", "run_report", "written"]
 
+_PREFIX = ".attnlib-"
+"""Beginning of the names of files that are not whole yet."""
+
 
 def run_report(
     notebook: str | os.PathLike[str],
@@ -88,8 +91,8 @@ def run_report(
         page=page,
         file=target.name,
     )
-    written(target.with_suffix(".json"), json.dumps(about, indent=2, default=str) + "\n")
-    written(target, page)
+    told = json.dumps(about, indent=2, default=str) + "\n"
+    _all_written({target.with_suffix(".json"): told, target: page})
     aside.unlink(missing_ok=True)
     return target
 
@@ -111,8 +114,9 @@ def ready(target: Path) -> None:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}."):
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=_PREFIX):
             pass
+        target.exists()  # a name that is too long for the disk is told here
     except (FileExistsError, NotADirectoryError):
         raise ReportError(f"cannot write {target}: a file stands where its folder should be") from None
     except OSError as error:
@@ -123,14 +127,23 @@ def ready(target: Path) -> None:
 
 def written(target: Path, content: str | bytes) -> Path:
     """Write a file, whole or not at all; text as UTF-8."""
-    data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    _all_written({target: content})
     return target
+
+
+def _all_written(files: Mapping[Path, str | bytes]) -> None:
+    """Write files that belong together: none takes its place before all are on the disk."""
+    held: dict[str, Path] = {}
+    try:
+        for target, content in files.items():
+            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=_PREFIX)
+            held[temporary] = target
+            with os.fdopen(handle, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+            os.chmod(temporary, 0o644)
+        for temporary, target in held.items():
+            os.replace(temporary, target)
+    except BaseException:
+        for temporary in held:
+            Path(temporary).unlink(missing_ok=True)
+        raise

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Mapping
 from html import escape
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from attnlib.errors import AttnlibError
 from attnlib.report.folder import page_address
-from attnlib.report.make import run_report, written
+from attnlib.report.make import ready, run_report, written
 from attnlib.report.notebooks import notebook_names, open_notebook
 
 __all__ = ["main", "make_pages"]
@@ -91,7 +92,17 @@ def _tell(line: str) -> None:
 
 def main() -> int:
     """Render all notebooks into the folder named on the command line."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "pages")
+    parser = argparse.ArgumentParser(
+        prog="python -m attnlib.report.pages",
+        description="Render every notebook of attnlib to an HTML page that needs no network, and an index.",
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("pages"), help="where they go (pages)")
+    folder: Path = parser.parse_args().folder
+    try:
+        ready(folder / "index.html")
+    except AttnlibError as error:
+        _tell(f"attnlib: {error}")
+        return 1
     problems = make_pages(folder, progress=True, tell=_tell)
     failed = [name for name, problem in problems.items() if problem]
     sys.stdout.write(f"pages: {folder / 'index.html'} ({len(problems) - len(failed)} of {len(problems)})\n")

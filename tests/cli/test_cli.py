@@ -42,6 +42,7 @@ def test_help_teaches_by_examples(run):
         (("report", "x.png", "-o", "out/x.html"), "-o takes the folder"),
         (("overlay", "x.png", "-o", "x.jpg"), "PNG"),
         (("overlay", "x.png", "--opacity", "5"), "not between 0 and 1"),
+        (("overlay", "x.png", "--opacity", "much"), "much is not between 0 and 1"),
         (("overlay", "x.png", "--style", "jet"), "invalid choice"),
         (("describe",), "IMAGE"),
         (("methods", "magic"), "no method 'magic'"),

@@ -209,6 +209,59 @@ def test_several_pictures_get_one_page_each_and_an_index(write, tmp_path, show):
     assert json.loads((tmp_path / "out" / "index.json").read_text())[3]["report"] is None
 
 
+def test_a_broken_picture_is_told_in_one_sentence_and_no_kernel_starts_for_it(write, tmp_path, show):
+    from PIL import Image
+
+    from attnlib.report import find_pictures, run_reports
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    long = "<script>alert(1)<" + "x" * 225 + ".png"
+    for name in (long, b"caf\xe9.png"):
+        Image.new("L", (7, 5)).save(os.fsencode(folder) + b"/" + os.fsencode(name), "PNG")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut off")
+    mark = tmp_path / "ran"
+    notebook = write(f"open({str(mark)!r}, 'a').write('x')", show, parameters='picture: str = ""')
+    told = []
+    made = run_reports(find_pictures([folder]), tmp_path / "out", notebook=notebook, tell=told.append)
+    by_name = {one.name: one for one in made}
+    assert mark.read_text() == "x"
+    assert by_name[long].report.stat().st_size
+    assert "broken.jpg" in by_name["broken.jpg"].problem
+    assert "Traceback" not in "".join(told)
+    assert "rename" in by_name["caf?.png"].problem
+    index = (tmp_path / "out" / "index.html").read_text()
+    assert "<script" not in index
+    assert "&lt;script&gt;" in index
+    assert len([path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]) == 0
+
+
+def test_page_and_manifest_take_their_places_together_or_not_at_all(tmp_path):
+    from attnlib.report import make
+
+    (tmp_path / "r.html").write_text("the old page")
+    (tmp_path / "r.json").write_text("{}")
+    with pytest.raises(UnicodeEncodeError):
+        make._all_written({tmp_path / "r.json": "new", tmp_path / "r.html": "\udce9"})
+    assert (tmp_path / "r.html").read_text() == "the old page"
+    assert (tmp_path / "r.json").read_text() == "{}"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_pages_command_explains_itself_and_says_where_it_cannot_write(tmp_path, monkeypatch, capsys):
+    from attnlib.report import pages
+
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(pages, "make_pages", lambda *_, **__: pytest.fail("nothing may run"))
+    monkeypatch.setattr(sys, "argv", ["pages", str(tmp_path / "file" / "pages")])
+    assert pages.main() == 1
+    assert "cannot write" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["pages", "--help"])
+    with pytest.raises(SystemExit):
+        pages.main()
+    assert "HTML page" in capsys.readouterr().out
+
+
 def test_starting_a_report_loads_no_torch():
     import subprocess
 
