@@ -24,8 +24,13 @@ LINES = {
 }
 
 
+def section(root):
+    readme = (root / "README.md").read_text()
+    return readme.partition("## Moving over")[2].partition("\n## ")[0]
+
+
 @pytest.fixture(scope="module")
-def names(reference):
+def names(reference, root):
     import transformers
 
     from attnlib import AttentionRecord, capture, explain
@@ -49,20 +54,23 @@ def names(reference):
     def score(tokens):
         return vit.classifier(vit.vit.layernorm(tokens[:, 0]))[:, 3]
 
-    return {
+    known = {
         "AttentionRecord": AttentionRecord,
+        "capture": capture,
         "explain": explain,
+        "layer_scores": layer_scores,
         "attentions": attentions,
-        "record": capture(vit, inputs),
-        "scored": capture(vit, inputs, target=3, internals=True),
-        "per_layer": capture(vit, {**inputs, "output_hidden_states": True}, target=layer_scores(score)),
-        "pair": capture(
-            load("CLIPModel", "clip"), inputs_of("clip"), target=lambda out: out.logits_per_image.diagonal()
-        ),
-        "translated": capture(
-            load("T5ForConditionalGeneration", "t5"), inputs_of("t5"), target=lambda out: out.logits[:, 2, 5]
-        ),
+        "model": vit,
+        "inputs": inputs,
+        "score": score,
+        "clip": load("CLIPModel", "clip"),
+        "clip_inputs": inputs_of("clip"),
+        "t5": load("T5ForConditionalGeneration", "t5"),
+        "t5_inputs": inputs_of("t5"),
     }
+    records = re.search(r"```python\n(.*?)```", section(root), re.S)[1]
+    exec(compile(records, "README.md", "exec"), known)
+    return known
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -95,9 +103,5 @@ def test_what_is_said_not_to_differ_does_not_differ(names):
 
 
 def test_the_readme_shows_exactly_these_lines(root):
-    readme = (root / "README.md").read_text()
-    section = readme.partition("## Moving over")[2].partition("\n## ")[0]
-    if not section:
-        pytest.skip("the README of this checkout has no section on moving over")
-    shown = re.findall(r"^\|[^|]*\|[^|]*\| `(.*?)` \|", section, flags=re.MULTILINE)
+    shown = re.findall(r"^\|[^|]*\|[^|]*\| `(.*?)` \|", section(root), flags=re.MULTILINE)
     assert set(shown) == set(LINES.values())
