@@ -15,6 +15,9 @@ from attnlib.hooks.torch_names import MIXES, MOVES
 
 __all__ = ["follow", "move"]
 
+_TURNS = frozenset(
+    {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "adjoint", "t", "T", "mT", "mH"}
+)
 _RESHAPES = frozenset(
     {"view", "reshape", "flatten", "unflatten", "view_as", "reshape_as", "squeeze", "unsqueeze"}
 )
@@ -36,6 +39,8 @@ def follow(
             short = _reshaped(origin.ids, first, out) if name in _RESHAPES else None
             if short is not None:
                 origins.put(out, short, origin.sequence)
+            elif name in _TURNS:  # axes change places: none becomes constant that was not
+                origins.put(out, move(func, args, kwargs, first, origin.ids), origin.sequence)
             else:
                 _put(origins, out, move(func, args, kwargs, first, origin.ids), origin.sequence)
             moved = origins.get(out)

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from attnlib.hooks.origins import PADDING, TokenSequence, shrink
 
-__all__ = ["REPEATED", "Placement", "find_placement"]
+__all__ = ["REPEATED", "SEVERAL", "Placement", "find_placement"]
 
 REPEATED = (
     "several rows of a window belong to one token: each is a place around it, and places that overlap are "
     "added up"
 )
+SEVERAL = "some of its windows hold tokens of several items"
 
 
 @dataclass(eq=False)
@@ -102,7 +103,7 @@ def find_placement(
         return REPEATED
     items = (k.amax(dim=1) // key_sequence.size).clamp(min=0)
     if bool(((k // key_sequence.size != items[:, None]) & (k >= 0)).any()):
-        return "some of its windows hold tokens of several items"
+        return SEVERAL
     if complete and _ask_everywhere(q, k):
         places = _within(k, items, key_sequence.size)
         return Placement(order, windows, heads, items, places, places, handed_out=True)
@@ -143,10 +144,12 @@ def _in_order(rows: Tensor | None) -> bool:
     rows = shrink(rows)
     if rows.dim() == 3 and rows.shape[1] > 1 and bool((rows != rows[:, :1]).any()):
         return False
+    after, before = rows[..., 1:], rows[..., :-1]
+    if bool((rows >= 0).all()):
+        return bool((after >= before).all())
     if bool((rows == PADDING).any()):
         return False
-    known = (rows[..., 1:] >= 0) & (rows[..., :-1] >= 0)
-    return not bool(((rows[..., 1:] < rows[..., :-1]) & known).any())
+    return not bool(((after < before) & (after >= 0) & (before >= 0)).any())
 
 
 def _within(numbers: Tensor, items: Tensor, size: int) -> Tensor:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import NoReturn
 
 import torch
 
 from attnlib.errors import AttnlibError, CaptureError
 
-__all__ = ["readable", "refuse_dropout"]
+__all__ = ["Readable", "refuse_dropout"]
 
 
-@contextmanager
-def readable(name: str) -> Iterator[None]:
+class Readable:
     """Turn what goes wrong while a call is read into a refusal that names the module.
+
+    A class, not a generator: it is entered at every torch call of a forward pass.
 
     Parameters
     ----------
@@ -26,16 +26,24 @@ def readable(name: str) -> Iterator[None]:
     CaptureError
         In place of any error that is not attnlib's own, except those of memory.
     """
-    try:
-        yield
-    except (AttnlibError, torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as problem:
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        passes = (AttnlibError, torch.OutOfMemoryError, MemoryError)
+        if not isinstance(problem, Exception) or isinstance(problem, passes):
+            return
         first = (str(problem).strip().splitlines() or [""])[0]
         raise CaptureError(
-            f"{name or 'the model'}: what it computed could not be read ({type(problem).__name__}: {first}), "
-            "so no map is given; tensors without numbers of their own (meta, fake or nested tensors, "
-            "torch.func.vmap) cannot be captured"
+            f"{self._name or 'the model'}: what it computed could not be read ({type(problem).__name__}: "
+            f"{first}), so no map is given; tensors without numbers of their own (meta, fake or nested "
+            "tensors, torch.func.vmap) cannot be captured"
         ) from problem
 
 

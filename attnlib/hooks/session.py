@@ -26,7 +26,7 @@ from attnlib.hooks.origin_rules import follow
 from attnlib.hooks.origins import Origins
 from attnlib.hooks.packed import packed_patches
 from attnlib.hooks.probabilities import SOFTMAXES, Probabilities
-from attnlib.hooks.refusals import readable, refuse_dropout
+from attnlib.hooks.refusals import Readable, refuse_dropout
 from attnlib.hooks.torch_names import MOVES
 from attnlib.hooks.trail import Frame, Trail
 from attnlib.hooks.verify import check_numbers, unlike_softmax, verify
@@ -130,7 +130,7 @@ class Session(TorchFunctionMode):
             with self:
                 return _multi_head_twin(*args, **kwargs)
         output = func(*args, **kwargs)
-        with _OwnWork(), readable(self.trail.frames[-1].name):
+        with _OwnWork(), Readable(self.trail.frames[-1].name):
             return self._look(name, func, args, kwargs, output)
 
     def _look(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> Any:
@@ -254,7 +254,7 @@ class Session(TorchFunctionMode):
 
     def _end(self, frame: Frame, output: Any) -> None:
         calls, self.calls = self.calls, []
-        with _OwnWork(), readable(frame.name):
+        with _OwnWork(), Readable(frame.name):
             self._on_forward(calls, self.origins, output)
         # a part of the model that runs on its own, such as an image encoder, feeds the rest
         carried = list(_tensors_in(output)) if frame.name else []
