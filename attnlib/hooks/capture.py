@@ -116,9 +116,8 @@ def _probe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], rec
             continue
         if not tokens:
             continue
-        new = with_readout(
-            with_notes(layout, [note for note in layout.notes if note != ASSUMED]), tokens, probed=True
-        )
+        notes = [note for note in layout.notes if note != ASSUMED]
+        new = with_readout(with_notes(layout, notes), tokens)
         found[stream] = new
         for one in own:
             one.query_layout = new if one.query_layout == layout else one.query_layout

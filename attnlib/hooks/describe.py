@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attnlib.errors import LayoutError, NeedsError
 from attnlib.hooks.calls import Call
 from attnlib.hooks.origins import Origins, TokenSequence
-from attnlib.hooks.reading import read_tokens
+from attnlib.hooks.reading import HeadRead, read_tokens
 from attnlib.layout import TokenFacts, TokenLayout, image_layout, prefix_names, text_layout
 from attnlib.record import AttentionRecord, LayerAttention, PlacedAttention
 from attnlib.record.placed import Piece
@@ -108,13 +108,13 @@ class Describer:
 
     def _find(self, sequence: TokenSequence, stream: str) -> TokenLayout | None:
         facts = _facts(sequence)
-        readout = read_tokens(self._output, self._origins, sequence)
+        reading = read_tokens(self._output, self._origins, sequence)
         read = self._read.get(id(sequence))
         if read is not None:
-            readout = read
-        apart = readout if isinstance(readout, tuple) else None
-        if isinstance(readout, tuple):
-            readout = None
+            reading = HeadRead(read, True)
+        apart = reading.tokens if reading is not None and isinstance(reading.tokens, tuple) else None
+        readout = None if reading is None or isinstance(reading.tokens, tuple) else reading.tokens
+        chosen = reading is not None and reading.chosen
         if isinstance(facts, str):
             self.problems.setdefault(stream, facts)
             return None
@@ -122,7 +122,7 @@ class Describer:
             if apart is not None:
                 labels = text_layout(sequence.size).tokens
                 return TokenLayout(None, tokens=labels, item_readouts=apart)
-            if (readout is None or len(readout) == sequence.size) and self._causal.get(stream, False):
+            if (readout is None or not chosen) and self._causal.get(stream, False):
                 readout = [sequence.size - 1]
             return text_layout(sequence.size, readout=readout)
         try:
@@ -137,7 +137,7 @@ class Describer:
         if readout is None:
             self.unread.add(stream)
             return with_notes(layout, [ASSUMED])
-        return with_readout(layout, readout, probed=read is not None)
+        return with_readout(layout, readout, chosen=chosen)
 
     def _restore_order(self, settled: Settled) -> None:
         """Put layers whose tokens were shuffled, or partly dropped, back at the places of the whole image."""
@@ -168,14 +168,22 @@ class Describer:
         if layer.kind != "self":
             return
         words = ("decoder_attention_mask",) if layer.stream == "decoder" else ("attention_mask",)
-        words = (*words, "src_key_padding_mask")
+        words = (*words, "full_attention", "src_key_padding_mask")
+        if layer.stream in ("vision", "audio") and "input_ids" in call.root.named:
+            words = ("pixel_attention_mask",)  # the other masks are those of the text beside it
         for word in words:
             mask = call.root.named.get(word)
-            if isinstance(mask, Tensor) and mask.dim() == 4 and mask.shape[1:3] == (1, 1):
-                mask = mask[:, 0, 0]
-                mask = allowed_by(mask) if mask.is_floating_point() else mask
-            if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[-1] == layer.num_keys:
-                seen = mask.bool() if word.endswith("attention_mask") else ~mask.bool()
+            if isinstance(mask, Tensor) and mask.dim() == 4 and mask.shape[2] in (1, layer.num_queries):
+                mask = allowed_by(mask) if mask.is_floating_point() else mask.bool()
+                mask = mask.flatten(1, 2).any(dim=1)  # padding is what no row may see
+            sizes = (layer.num_queries, layer.num_keys)
+            if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[-1] in sizes:
+                seen = ~mask.bool() if word.endswith("padding_mask") else mask.bool()
+                if (
+                    seen.shape[-1] > layer.num_queries
+                ):  # of a cache that was filled before, or is filled later
+                    later = not bool(seen[:, layer.num_queries :].any())
+                    seen = seen[:, : layer.num_queries] if later else seen[:, -layer.num_queries :]
                 if not bool(seen.all()):
                     record.seen = {**record.seen, layer.stream: seen.detach().cpu()}
                 return
@@ -186,10 +194,10 @@ def with_notes(layout: TokenLayout, notes: Sequence[str]) -> TokenLayout:
     return TokenLayout.from_dict({**layout.to_dict(), "notes": list(notes)})
 
 
-def with_readout(layout: TokenLayout, tokens: Sequence[int], *, probed: bool = False) -> TokenLayout:
+def with_readout(layout: TokenLayout, tokens: Sequence[int], *, chosen: bool = True) -> TokenLayout:
     """Return the layout with the tokens that the head reads, "patches" if these are all patches."""
     all_of_them = layout.grid is not None and len(tokens) == layout.num_tokens
-    if all_of_them and layout.num_prefix_tokens and not probed:
+    if all_of_them and layout.num_prefix_tokens and not chosen:
         return layout  # every token comes out: the body has no head of its own
     patches = list(range(layout.num_tokens))[layout.patch_slice] if layout.grid is not None else None
     read = "patches" if list(tokens) == patches else list(tokens)

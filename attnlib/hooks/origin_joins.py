@@ -152,6 +152,8 @@ def _cat(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], out: 
     found = [origin for _, origin in known if origin is not None]
     if not found or not isinstance(out, Tensor):
         return
+    if out.dim() == 2 and axis % 2 == 1 and _side_by_side(origins, out, known):
+        return
     numbers = [
         (origin.ids if origin is not None else torch.full((1,) * one.dim(), -1, dtype=torch.int32)).expand(
             one.shape
@@ -190,6 +192,28 @@ def _cat(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], out: 
             origins.put(out, new.ids.transpose(0, 1), new.sequence)
     elif len(sequences) > 1 and out.dim() > 2 and axis % out.dim() == out.dim() - 1:
         origins.put(out, compact(numbers[0][..., :1].expand(out.shape)), found[0].sequence)
+
+
+def _side_by_side(origins: Origins, out: Tensor, known: Sequence[tuple[Tensor, Origin | None]]) -> bool:
+    """Pool what a head reads side by side, such as the class token and the mean of the patches."""
+    batch = out.shape[0]
+    bases, members = [], []
+    for tensor, origin in known:
+        rows = None if origin is None else origin.rows(tensor.shape)
+        if origin is None or rows is None or bool((rows < 0).any()):
+            return False
+        one = origin.sequence
+        if one.batch != batch or bool((rows // one.size != torch.arange(batch)).any()):
+            return False
+        bases.append(one if one.members is None or one.up is None else one.up)
+        members.append((rows if one.members is None else one.members).reshape(-1).to(torch.int64))
+    base = bases[0]
+    if any(one is not base for one in bases):
+        return False
+    fresh = TokenSequence(base.root, batch, 1, up=base, coarse=True, modality=base.modality)
+    fresh.members = torch.cat(members).unique()
+    origins.put(out, fresh.ids(batch, 1), fresh)
+    return True
 
 
 def _shrunk(found: Sequence[Origin]) -> list[Tensor]:

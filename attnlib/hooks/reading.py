@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from attnlib.hooks.origins import Origin, Origins, TokenSequence
 
-__all__ = ["outputs_of", "read_tokens"]
+__all__ = ["HeadRead", "outputs_of", "read_tokens"]
+
+
+class HeadRead(NamedTuple):
+    """What the head reads: tokens, the same for every item or one list per item.
+
+    ``chosen`` is False where all tokens come out as they are: a body without a head.
+    """
+
+    tokens: list[int] | tuple[list[int], ...]
+    chosen: bool
+
 
 _HEADS = ("logits", "logits_per_image", "image_embeds", "text_embeds", "pooler_output")
 _BODIES = ("last_hidden_state", "hidden_states", "attentions", "past_key_values")
@@ -30,16 +41,12 @@ def outputs_of(output: Any) -> Iterator[tuple[str, Tensor]]:
                 yield f"output {place}", value
 
 
-def read_tokens(
-    output: Any, origins: Origins, sequence: TokenSequence
-) -> list[int] | tuple[list[int], ...] | None:
+def read_tokens(output: Any, origins: Origins, sequence: TokenSequence) -> HeadRead | None:
     """Return the tokens of ``sequence`` that the head reads; None if they could not be followed.
-
-    They are the same in every item, or one list per item.
 
     A pooled output (one token, or a mean of some) counts before an output of all tokens.
     """
-    everything: list[int] | None = None
+    everything: HeadRead | None = None
     pooled_unknown = False
     for name, tensor in outputs_of(output):
         if name in _BODIES and name != "last_hidden_state":
@@ -51,9 +58,9 @@ def read_tokens(
                 return None  # the answer mixes tokens, as the mean of two heads does: one of them is not it
             pooled_unknown |= tensor.dim() == 2
         elif len(found[0]) < sequence.size or tensor.dim() == 2:
-            return found[0] if all(one == found[0] for one in found) else tuple(found)
+            return HeadRead(found[0] if all(one == found[0] for one in found) else tuple(found), True)
         else:
-            everything = everything or found[0]
+            everything = everything or HeadRead(found[0], False)
     return None if pooled_unknown else everything
 
 
@@ -62,10 +69,9 @@ def _tokens(origin: Origin, tensor: Tensor, sequence: TokenSequence) -> list[lis
     rows = origin.rows(tensor.shape)
     own = origin.sequence
     if own.members is not None and sequence in own.ancestors:
-        chain, numbers = own, own.members
-        while chain.up is not None and chain.up is not sequence:
+        if own.up is not None and own.up is not sequence:
             return None
-        return [sorted({int(n) % sequence.size for n in numbers if 0 <= n < sequence.size})]
+        return [sorted({int(n) for n in own.members if 0 <= n < sequence.size})]
     if own is not sequence or rows is None or bool((rows < 0).any()):
         return None
     items = rows // sequence.size

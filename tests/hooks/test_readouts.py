@@ -34,22 +34,34 @@ def test_every_item_is_read_at_the_end_of_its_own_text(speaker):
         torch.testing.assert_close(explain(one, "rollout").scores[0], both[item], rtol=1e-5, atol=1e-7)
 
 
-def test_what_the_head_reads_is_asked_once_until_the_model_changes():
-    from transformers import Dinov2Config, Dinov2ForImageClassification
-
+def test_what_the_head_reads_is_asked_once_until_the_model_changes(tiny):
     from attnlib import capture
 
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 28}
-    model = Dinov2ForImageClassification(Dinov2Config(**sizes, patch_size=14, num_labels=3)).eval()
+    model = tiny("DeiTForImageClassificationWithTeacher", image_size=28, patch_size=14, num_labels=3)
     passes = []
-    model.dinov2.register_forward_hook(lambda *_: passes.append(1))
-    pixels = torch.rand(1, 3, 28, 42, generator=torch.Generator().manual_seed(1))
-    first = capture(model, pixels).layout.readout
+    model.deit.register_forward_hook(lambda *_: passes.append(1))
+    pixels = torch.rand(1, 3, 28, 28, generator=torch.Generator().manual_seed(1))
+    assert capture(model, pixels).layout.readout_indices == (0, 1)  # the mean of two heads
     assert len(passes) == 2
-    assert capture(model, pixels).layout.readout == first
+    assert capture(model, pixels).layout.readout_indices == (0, 1)
     assert len(passes) == 3
     with torch.no_grad():
-        model.classifier.weight[:, 12:] = 0  # the head reads the class token alone
+        model.distillation_classifier.weight[:] = 0
     assert capture(model, pixels).layout.readout_indices == (0,)
     assert len(passes) == 5
+
+
+@pytest.mark.parametrize("pixels", [(1, 3, 28, 42), (3, 3, 42, 28)])
+def test_a_head_that_reads_class_and_mean_patch_side_by_side_costs_no_second_pass(tiny, pixels):
+    from attnlib import capture
+    from attnlib.hooks import probe_readout
+
+    model = tiny("Dinov2ForImageClassification", image_size=28, patch_size=14, num_labels=3)
+    inputs = torch.rand(pixels, generator=torch.Generator().manual_seed(1))
+    passes = []
+    handle = model.dinov2.register_forward_hook(lambda *_: passes.append(1))
+    record = capture(model, inputs)
+    handle.remove()
+    assert len(passes) == 1
+    asked = probe_readout(model, (inputs,), {}, record.layers[-1].name, record.layout.num_tokens)
+    assert list(record.layout.readout_indices) == asked == list(range(7))
