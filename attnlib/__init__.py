@@ -47,9 +47,32 @@ _HOME = {
     "NeedsError": "attnlib.errors",
 }
 
+# fmt: off
+_ROOMS = {
+    "bands", "errors", "evaluate", "finders", "hooks", "interpretation", "layout", "methods", "models",
+    "picture", "profiles", "record", "regions", "report", "viz", "widgets",
+}
+# fmt: on
+
 __all__ = sorted([*_HOME, "__version__"])
 
 if TYPE_CHECKING:
+    from attnlib import bands as bands
+    from attnlib import errors as errors
+    from attnlib import evaluate as evaluate
+    from attnlib import finders as finders
+    from attnlib import hooks as hooks
+    from attnlib import interpretation as interpretation
+    from attnlib import layout as layout
+    from attnlib import methods as methods
+    from attnlib import models as models
+    from attnlib import picture as picture
+    from attnlib import profiles as profiles
+    from attnlib import record as record
+    from attnlib import regions as regions
+    from attnlib import report as report
+    from attnlib import viz as viz
+    from attnlib import widgets as widgets
     from attnlib.bands import Bands as Bands
     from attnlib.bands import band_map as band_map
     from attnlib.errors import AttnlibError as AttnlibError
@@ -86,6 +109,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
+    if name in _ROOMS:  # so that attnlib.viz.overlay_image(...) needs no import of its own
+        return import_module(f"attnlib.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'attnlib' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)
@@ -94,4 +119,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, *_ROOMS})

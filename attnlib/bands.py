@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attnlib.errors import InputError
 from attnlib.record import Relevance
 
 __all__ = [
+    "ARTIFACT_LIFT",
     "BAND_NAMES",
     "LIFT_CUTS",
     "MASS_CUTS",
@@ -24,6 +25,7 @@ __all__ = [
     "Bands",
     "band_map",
     "percent",
+    "ranks_within",
 ]
 
 BAND_NAMES = ("minimal", "low", "moderate", "highest")
@@ -34,6 +36,8 @@ RED_LIFT = 6.0
 """Multiple of the even share from which the highest band is drawn red instead of yellow."""
 SHADES = ("minimal", "low", "moderate", "highest, lower part", "highest, upper part")
 """What is drawn, by shade 0..4: the highest band has a yellow and a red shade."""
+ARTIFACT_LIFT = 20.0
+"""Multiple of the even share from which a single patch may be an artifact, and the reader is told so."""
 MASS_CUTS = (0.5, 0.75, 0.9)
 """For ``scale="mass"``: fractions of the patches, by rank, below low, moderate and highest."""
 RED_MASS = 0.97
@@ -84,7 +88,7 @@ def band_map(
     relevance: Relevance,
     *,
     scale: str = "lift",
-    cuts: Sequence[float | int] | None = None,
+    cuts: Iterable[float | int] | None = None,
     without_identity: bool = True,
 ) -> Bands:
     """Cut a relevance into four bands.
@@ -95,7 +99,8 @@ def band_map(
     scale : "lift" cuts multiples of the even share 1/N, which mean the same for every picture, layer
         and model. "mass" cuts ranks within this picture: the same share of patches is always red, even
         in a flat map, so label it "rank within this picture".
-    cuts : where low, moderate and highest begin; :data:`LIFT_CUTS` or :data:`MASS_CUTS` if omitted.
+    cuts : where low, moderate and highest begin, and where highest turns from yellow to red if a fourth is
+        given; :data:`LIFT_CUTS` or :data:`MASS_CUTS`, and :data:`RED_LIFT` or :data:`RED_MASS` if omitted.
     without_identity : first set aside what stands there only because a method starts from the query
         itself; the interpretation does the same.
 
@@ -108,7 +113,7 @@ def band_map(
         raise InputError(f"scale must be 'lift' or 'mass', got {scale!r}")
     if relevance.scores.dim() != 2:
         raise InputError("bands need one map per item: choose one query instead of 'all'")
-    edges = _edges(cuts, LIFT_CUTS if scale == "lift" else MASS_CUTS)
+    edges, red_from = _edges(cuts, *((LIFT_CUTS, RED_LIFT) if scale == "lift" else (MASS_CUTS, RED_MASS)))
     if scale == "mass" and edges[2] >= 1:
         raise InputError(f"cuts by rank are fractions below 1, got {cuts!r}")
     if not bool(torch.isfinite(relevance.scores).all()):
@@ -118,8 +123,7 @@ def band_map(
     seen = torch.ones_like(share, dtype=torch.bool)
     if relevance.seen is not None:
         seen = relevance.seen[:, relevance.layout.patch_slice].reshape(share.shape)
-    graded = lift if scale == "lift" else _ranks(share, seen)
-    red_from = max(RED_LIFT if scale == "lift" else RED_MASS, edges[2])
+    graded = lift if scale == "lift" else ranks_within(share, seen)
     labels = _grade(graded, edges)
     shades = _grade(graded, (*edges, red_from))
     labels, shades = (torch.where(seen, grade, 0) for grade in (labels, shades))
@@ -158,22 +162,26 @@ def percent(share: float | int | Tensor) -> str:
 
 
 def _edges(
-    cuts: Sequence[float | int] | None, default: tuple[float, float, float]
-) -> tuple[float, float, float]:
+    cuts: Iterable[float | int] | None, default: tuple[float, float, float], red: float
+) -> tuple[tuple[float, float, float], float]:
+    """Return the three cuts, and where red begins."""
     if cuts is None:
-        return default
+        return default, red
+    rule = f"cuts must be three increasing numbers above 0 (a fourth: where red begins), got {cuts!r}"
     try:
-        low, moderate, highest = (float(cut) for cut in cuts)
+        low, moderate, highest, *further = (float(cut) for cut in cuts)
     except (TypeError, ValueError):
-        raise InputError(f"cuts must be three increasing numbers above 0, got {cuts!r}") from None
-    if not 0 < low < moderate < highest < inf:
-        raise InputError(f"cuts must be three increasing numbers above 0, got {cuts!r}")
-    return low, moderate, highest
+        raise InputError(rule) from None
+    red_from = further[0] if further else max(red, highest)
+    if not 0 < low < moderate < highest <= red_from < inf or len(further) > 1:
+        raise InputError(rule)
+    return (low, moderate, highest), red_from
 
 
 def _grade(values: Tensor, edges: Sequence[float]) -> Tensor:
     """Return how many edges each value reaches (a value on an edge belongs to the upper side)."""
-    return torch.bucketize(values, torch.tensor(edges, dtype=values.dtype, device=values.device), right=True)
+    steps = torch.tensor(edges, dtype=values.dtype, device=values.device)
+    return torch.bucketize(values.contiguous(), steps, right=True)
 
 
 def _totals(labels: Tensor, count: int, share: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,8 +191,10 @@ def _totals(labels: Tensor, count: int, share: Tensor, seen: Tensor) -> tuple[Te
     return (members * share[:, None]).sum(dim=(-2, -1)), members.sum(dim=(-2, -1)) / patches
 
 
-def _ranks(share: Tensor, seen: Tensor) -> Tensor:
-    """Return for each patch the fraction of seen patches below it (ties share a rank)."""
+def ranks_within(
+    share: Float[Tensor, "batch height width"], seen: Bool[Tensor, "batch height width"]
+) -> Float[Tensor, "batch height width"]:
+    """Return for each patch the fraction of the seen patches of its picture below it; ties share a rank."""
     flat = share.masked_fill(~seen, torch.inf).flatten(1)
     ordered = flat.sort(dim=1).values
     count = seen.flatten(1).sum(dim=1, keepdim=True).clamp(min=1)

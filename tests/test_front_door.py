@@ -36,6 +36,19 @@ def test_no_public_function_is_shadowed_by_a_room(root):
     assert rooms.isdisjoint(attnlib.__all__)
 
 
+def test_every_room_is_there_without_an_import_of_its_own(root):
+    import attnlib
+
+    rooms = {path.stem for path in (root / "attnlib").iterdir() if path.suffix in ("", ".py")}
+    for name in sorted(room for room in rooms - {"cli"} if not room.startswith("_")):
+        assert getattr(attnlib, name).__name__ == f"attnlib.{name}"
+        assert name in dir(attnlib)
+
+
+def test_a_room_opens_with_the_first_name_that_is_asked_of_it():
+    assert run("import attnlib; print(attnlib.errors.NeedsError.__name__)") == "NeedsError"
+
+
 def test_an_unknown_name_is_an_attribute_error():
     import attnlib
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attnlib.errors import InputError
 from attnlib.hooks.calls import Call
 from attnlib.record import GivenAttention, ProjectedAttention
-from attnlib.record.indices import whole_numbers
+from attnlib.record.indices import Indices, whole_numbers
 
 __all__ = ["KINDS", "Limits"]
 
@@ -33,10 +33,10 @@ class Limits:
     def __init__(
         self,
         *,
-        layers: int | Sequence[int] | None,
-        heads: int | Sequence[int] | None,
-        queries: int | Sequence[int] | None,
-        kinds: Sequence[str],
+        layers: Indices | None,
+        heads: Indices | None,
+        queries: Indices | None,
+        kinds: Iterable[str],
     ) -> None:
         given = (kinds,) if isinstance(kinds, str) else tuple(kinds)
         if not given or any(kind not in KINDS for kind in given):
@@ -96,7 +96,7 @@ class Limits:
         return bool(negative) and index >= highest + 1 + min(negative)
 
 
-def _selection(wanted: int | Sequence[int] | None, what: str) -> list[int] | None:
+def _selection(wanted: Indices | None, what: str) -> list[int] | None:
     return None if wanted is None else whole_numbers(wanted, what)
 
 

@@ -61,6 +61,8 @@ def target_score(
 
 def _logits(output: Any) -> Tensor:
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if logits is None and isinstance(output, Mapping):
+        logits = output.get("logits")
     if logits is None:
         logits = getattr(output, "logits_per_image", None)
     if logits is None and isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsIndex
 
 from attnlib.errors import InputError, LayoutError
 
@@ -31,6 +32,7 @@ class TokenLayout:
         "patches" when it pools over the patches or reads each of them; None if it is not known.
     tokens : one label per token, for text; None for images.
     spans : named ranges (start, stop) of tokens, such as ``{"image": (5, 581)}``.
+    notes : sentences that a reader of the layout should know, shown behind it.
     item_readouts : where each item of the batch is read at places of its own, such as the end of its
         text: these places, one tuple per item. ``readout`` is None then.
 
@@ -51,10 +53,10 @@ class TokenLayout:
 
     def __init__(
         self,
-        grid: Sequence[int] | None,
-        patch_size: int | Sequence[int] | None = None,
-        prefix_tokens: int | Sequence[str] = (),
-        readout: int | Sequence[int] | str | None = None,
+        grid: Iterable[SupportsIndex] | None,
+        patch_size: SupportsIndex | Iterable[SupportsIndex] | None = None,
+        prefix_tokens: SupportsIndex | Iterable[str] = (),
+        readout: SupportsIndex | Iterable[SupportsIndex] | str | None = None,
         tokens: Sequence[str] | None = None,
         spans: Mapping[str, tuple[int, int]] | None = None,
         notes: Sequence[str] = (),
@@ -81,6 +83,17 @@ class TokenLayout:
                     f"the span 'image' holds {stop - start} tokens, but a grid of "
                     f"{self.grid[0]}x{self.grid[1]} has {self.num_patches} patches"
                 )
+        for name, (start, stop) in self.spans.items():
+            if not 0 <= start < stop <= self.num_tokens:
+                raise InputError(
+                    f"the span {name!r} is the tokens from {start} up to {stop} of {self.num_tokens}: "
+                    "give (start, stop) within them, stop behind the last one"
+                )
+        if self.grid is not None and self.patch_start + self.num_patches > self.num_tokens:
+            raise InputError(
+                f"{self.num_patches} patches from token {self.patch_start} on do not fit into "
+                f"{self.num_tokens} tokens"
+            )
         if self.item_readouts is not None and self.readout is not None:
             raise InputError("give readout= for all items, or item_readouts=, not both")
         read = [*self.readout] if isinstance(self.readout, tuple) else []
@@ -218,30 +231,50 @@ class TokenLayout:
         return "; ".join([*parts, *self.notes])
 
 
-def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(int(v) for v in value)
+def _pair(value: Any, name: str) -> tuple[int, int]:
+    given = value.tolist() if hasattr(value, "tolist") else value
+    numbers = _whole(given, f"{name} must be (height, width) of at least 1")
+    pair = numbers if isinstance(given, Iterable) else numbers * 2
     if len(pair) != 2 or min(pair) < 1:
         raise InputError(f"{name} must be (height, width) of at least 1, got {value!r}")
     return pair[0], pair[1]
 
 
-def _names(value: int | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(value, int):
-        if value < 0:
-            raise InputError(f"prefix_tokens cannot be negative, got {value}")
-        return _ONE_PREFIX[:value] + tuple(f"prefix {i}" for i in range(2, value + 1))
-    return (value,) if isinstance(value, str) else tuple(value)
+def _names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, Iterable):
+        names = tuple(value)
+        if not all(isinstance(name, str) for name in names):
+            raise InputError(f"prefix_tokens are names, or how many there are, got {value!r}")
+        return names
+    (count,) = _whole(value, "prefix_tokens are names, or how many there are")
+    if count < 0:
+        raise InputError(f"prefix_tokens cannot be negative, got {count}")
+    return _ONE_PREFIX[:count] + tuple(f"prefix {i}" for i in range(2, count + 1))
 
 
-def _readout(value: int | Sequence[int] | str | None) -> tuple[int, ...] | str | None:
+def _readout(value: Any) -> tuple[int, ...] | str | None:
     if value is None:
         return None
     if isinstance(value, str):
         if value != "patches":
             raise InputError(f"readout must be token indices or 'patches', got {value!r}")
         return value
-    if isinstance(value, int):
-        return (value,)
-    if not value:
+    indices = _whole(value, "readout must be token indices or 'patches'")
+    if not indices:
         raise InputError("readout is empty: give the token indices the head reads, or 'patches'")
-    return tuple(int(i) for i in value)
+    return indices
+
+
+def _whole(value: Any, rule: str) -> tuple[int, ...]:
+    """Return one whole number or several, from whatever holds them, as a tuple."""
+    given = value.tolist() if hasattr(value, "tolist") else value
+    try:
+        several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+        if any(isinstance(one, bool) for one in several):
+            raise TypeError
+        return tuple(map(operator.index, several))
+    except TypeError:
+        raise InputError(f"{rule}, got {value!r}") from None

@@ -114,7 +114,11 @@ def _per_item(query: Any, batch_size: int) -> list[Any] | None:
 def _tokens(query: Any, layout: TokenLayout, num_queries: int) -> list[int]:
     if query is None or query == "readout":
         return list(layout.readout_indices)
+    if isinstance(query, Tensor | np.ndarray) and query.ndim == 0:
+        query = query.item()
     if isinstance(query, str):
+        if query.lower() in ("cls", "[cls]") and "class" in layout.prefix_tokens:
+            query = "class"
         if query in ("mean", "patches"):
             if layout.grid is None:
                 return list(range(num_queries))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 __all__ = ["Box", "View"]
 
-Box = tuple[float, float, float, float]
+Box = tuple[float | int, float | int, float | int, float | int]
+"""(left, top, right, bottom) in pixels; right and bottom are edges."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,13 @@ class View:
         width = min(1.0, grid[1] * patch_size[1] / self.input_size[1])
         return left, top, left + (right - left) * width, top + (bottom - top) * height
 
-    def to_picture(self, x: float, y: float) -> tuple[float, float]:
+    def to_picture(self, x: float | int, y: float | int) -> tuple[float, float]:
         """Return the place in the original of a place (x, y) in the model input, in pixels."""
         left, top, right, bottom = self.box
         height, width = self.input_size
         return left + x / width * (right - left), top + y / height * (bottom - top)
 
-    def to_input(self, x: float, y: float) -> tuple[float, float]:
+    def to_input(self, x: float | int, y: float | int) -> tuple[float, float]:
         """Return the place in the model input of a place (x, y) in the original, in pixels."""
         left, top, right, bottom = self.box
         height, width = self.input_size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from attnlib.errors import InputError, LayoutError
 from attnlib.layout import TokenLayout
-from attnlib.record.indices import whole_numbers
+from attnlib.record.indices import Indices, whole_numbers
 from attnlib.record.placed import PlacedAttention
 from attnlib.record.sources import AttentionSource
 
@@ -32,6 +31,7 @@ class LayerAttention:
     query_layout, key_layout : layouts of the two token axes, where known.
     heads : original indices of the heads that were kept; None = all.
     queries : original indices of the query rows that were kept; None = all.
+    total_heads, total_queries : heads and query rows of the layer, kept or not; None = those of ``source``.
     step : generation step, for calls inside ``generate``; None otherwise.
     internals : what norm-based methods need, if it was captured.
     key_stream : the stream that the keys belong to, for cross-attention; None = not known, or the own one.
@@ -77,10 +77,7 @@ class LayerAttention:
         return self.source.shape[3]
 
     def weights(
-        self,
-        *,
-        heads: int | Sequence[int] | None = None,
-        queries: int | slice | Sequence[int] | None = None,
+        self, *, heads: Indices | None = None, queries: Indices | slice | None = None
     ) -> Float[Tensor, "batch head query key"]:
         """Compute post-softmax attention weights: row = query (receives), column = key (gives).
 
@@ -112,9 +109,7 @@ class LayerAttention:
             )
         return weights
 
-    def window_weights(
-        self, *, heads: int | Sequence[int] | None = None
-    ) -> Float[Tensor, "window head query key"]:
+    def window_weights(self, *, heads: Indices | None = None) -> Float[Tensor, "window head query key"]:
         """Compute the weights inside the windows, as the model does: one item of the first axis is a window.
 
         Parameters
@@ -131,10 +126,7 @@ class LayerAttention:
         return self.source.weights(chosen, slice(None))
 
     def gradients(
-        self,
-        *,
-        heads: int | Sequence[int] | None = None,
-        queries: int | slice | Sequence[int] | None = None,
+        self, *, heads: Indices | None = None, queries: Indices | slice | None = None
     ) -> Float[Tensor, "batch head query key"]:
         """Compute d score / d weights, from the gradient at the output of the call: dO V^T.
 
@@ -150,7 +142,7 @@ class LayerAttention:
         self._refuse_unplaced()
         return self.source.gradients(*self._stored(heads, queries))
 
-    def values(self, *, heads: int | Sequence[int] | None = None) -> Float[Tensor, "batch head key dim"]:
+    def values(self, *, heads: Indices | None = None) -> Float[Tensor, "batch head key dim"]:
         """Return the value vectors, one set per query head."""
         return self.source.values(self._stored(heads, None)[0])
 
@@ -162,7 +154,7 @@ class LayerAttention:
             )
 
     def _stored(
-        self, heads: int | Sequence[int] | None, queries: int | slice | Sequence[int] | None
+        self, heads: Indices | None, queries: Indices | slice | None
     ) -> tuple[slice | list[int], slice | list[int]]:
         return (
             _positions(heads, self.num_heads, self.heads, f"heads of {self.name}"),
@@ -178,7 +170,7 @@ class LayerAttention:
 
 
 def _positions(
-    wanted: int | slice | Sequence[int] | None,
+    wanted: Indices | slice | None,
     total: int,
     kept: tuple[int, ...] | None,
     what: str,
@@ -187,7 +179,7 @@ def _positions(
     if wanted is None:
         return slice(None)
     if isinstance(wanted, slice):
-        if kept is None:
+        if kept is None and (wanted.step is None or wanted.step > 0):
             if len(range(total)[wanted]) == 0:
                 raise InputError(f"empty selection of {what}: None means all")
             return wanted

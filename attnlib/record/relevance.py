@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from attnlib.errors import InputError, LayoutError
 from attnlib.layout import TokenLayout
 from attnlib.picture import View
+from attnlib.record.indices import as_tensor
 from attnlib.record.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ class Relevance:
     views : one per item: which part of each picture the model saw; empty = the whole picture.
     """
 
-    scores: Tensor
+    if TYPE_CHECKING:
+        scores: Tensor
+    else:
+        scores: Any  # arrays and lists become tensors
     layout: TokenLayout
     method: str = "given"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -58,8 +62,9 @@ class Relevance:
     views: tuple[View, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.scores, Tensor):
-            self.scores = torch.as_tensor(self.scores)
+        self.scores = as_tensor(self.scores, "scores")
+        if not self.scores.is_floating_point() and not self.scores.is_complex():
+            self.scores = self.scores.to(torch.get_default_dtype())
         if self.scores.dim() not in (2, 3) or not self.scores.is_floating_point():
             raise InputError(
                 "scores must be floating [batch, key] or [batch, query, key], got "
@@ -68,6 +73,16 @@ class Relevance:
         if self.scores.shape[-1] != self.layout.num_tokens:
             raise InputError(
                 f"scores have {self.scores.shape[-1]} tokens, the layout {self.layout.num_tokens}"
+            )
+        if self.identity is not None and self.identity.shape != self.scores.shape:
+            raise InputError(
+                f"identity is a part of the scores {list(self.scores.shape)}, got {list(self.identity.shape)}"
+            )
+        shape = (self.scores.shape[0], self.scores.shape[-1])
+        if self.seen is not None and (self.seen.dtype != torch.bool or tuple(self.seen.shape) != shape):
+            raise InputError(
+                f"seen must be bool [batch, key] = {list(shape)}, got {self.seen.dtype} "
+                f"{list(self.seen.shape)}"
             )
 
     @property
@@ -79,6 +94,37 @@ class Relevance:
     def signed(self) -> bool:
         """Whether any score is negative."""
         return bool((self.scores < 0).any())
+
+    def item(self, index: int) -> Relevance:
+        """Return one item of the batch, still with its batch axis; negative counts from the end.
+
+        Raises
+        ------
+        InputError
+            If there is no such item.
+        """
+        size = self.batch_size
+        if not -size <= index < size:
+            raise InputError(f"there is no item {index}: the relevance holds {size}")
+        part = slice(index % size, index % size + 1)
+        return replace(
+            self,
+            scores=self.scores[part],
+            identity=None if self.identity is None else self.identity[part],
+            seen=None if self.seen is None else self.seen[part],
+            views=self.views[part],
+        )
+
+    def without_identity(self) -> Relevance:
+        """Return the relevance without what stands there only because the method starts from the query."""
+        if self.identity is None:
+            return self
+        return replace(self, scores=self.scores - self.identity, identity=None)
+
+    def identity_share(self) -> Float[Tensor, "batch *query"]:
+        """Return the share of the positive patch mass that is there only because of the start, 0 or more."""
+        whole, rest = (self.positive(without_identity=one).sum(dim=(-2, -1)) for one in (False, True))
+        return torch.where(whole > 0, 1 - rest / _nonzero(whole), 0.0).clamp(min=0)
 
     def heatmap(self) -> Float[Tensor, "batch *query height width"]:
         """Return the patch part on the grid, values untouched.
@@ -105,14 +151,13 @@ class Relevance:
         Shares of mass that sum to 1 per item; all 0 where nothing is positive.
         """
         positive = self.positive(without_identity=without_identity)
-        return positive / _nonzero(positive.sum(dim=(-2, -1), keepdim=True))
+        total = positive.sum(dim=(-2, -1), keepdim=True, dtype=torch.float64)
+        return (positive / _nonzero(total)).to(positive.dtype)
 
     def positive(self, *, without_identity: bool = False) -> Float[Tensor, "batch *query height width"]:
-        """Return the positive part of the heatmap, 0 on padding."""
-        heat = self.heatmap()
-        if without_identity and self.identity is not None:
-            heat = heat - self.identity[..., self.layout.patch_slice].unflatten(-1, heat.shape[-2:])
-        heat = heat.clamp(min=0)
+        """Return the positive part of the heatmap, 0 on padding; float32, or wider if the scores are."""
+        heat = (self.without_identity() if without_identity else self).heatmap().clamp(min=0)
+        heat = heat.to(torch.promote_types(heat.dtype, torch.float32))
         if self.seen is not None:
             seen = self.seen[..., self.layout.patch_slice].unflatten(-1, heat.shape[-2:])
             heat = torch.where(seen if heat.dim() == 3 else seen[:, None], heat, 0.0)
@@ -126,15 +171,18 @@ class Relevance:
         """Return the number of patches seen per item, shaped to broadcast over a heatmap."""
         lead = (1,) * (self.scores.dim() - 2)
         if self.seen is None:
-            return torch.full((self.batch_size, *lead, 1, 1), float(self.layout.num_patches))
-        count = self.seen[..., self.layout.patch_slice].sum(dim=-1).to(self.scores.dtype)
+            count = torch.tensor(float(self.layout.num_patches), device=self.scores.device)
+            return count.expand(self.batch_size, *lead, 1, 1)
+        wide = torch.promote_types(self.scores.dtype, torch.float32)
+        count = self.seen[..., self.layout.patch_slice].sum(dim=-1).to(wide)
         return count.reshape(self.batch_size, *lead, 1, 1)
 
     def prefix_share(self) -> Float[Tensor, "batch *query"]:
         """Return the share of all positive mass that fell on tokens other than patches."""
-        positive = self.scores.clamp(min=0)
+        positive = self.scores.clamp(min=0).double()
         total = positive.sum(dim=-1)
-        return (total - positive[..., self.layout.patch_slice].sum(dim=-1)) / _nonzero(total)
+        share = (total - positive[..., self.layout.patch_slice].sum(dim=-1)) / _nonzero(total)
+        return share.to(torch.promote_types(self.scores.dtype, torch.float32))
 
     def effective_share(self) -> Float[Tensor, "batch *query"]:
         """Return exp(entropy) / N: the share of patches over which the mass effectively spreads."""
@@ -150,16 +198,18 @@ class Relevance:
         lead = [range(n) for n in self.scores.shape[:-1]]
         names = ["item", "query"][: len(lead)]
         index = pd.MultiIndex.from_product([*lead, range(self.scores.shape[-1])], names=[*names, "token"])
-        frame = pd.DataFrame({"score": self.scores.detach().cpu().flatten().numpy()}, index=index)
+        wide = torch.promote_types(self.scores.dtype, torch.float32)  # numpy has no bfloat16
+        scores = self.scores.detach().cpu().to(wide)
+        frame = pd.DataFrame({"score": scores.flatten().numpy()}, index=index)
         frame = frame.reset_index()
         positions = [self.layout.patch_position(i) for i in range(self.layout.num_tokens)]
         frame["label"] = [self.layout.label(int(i)) for i in frame["token"]]
         if self.layout.grid is not None:
             frame["row"] = [p[0] if (p := positions[int(i)]) else None for i in frame["token"]]
             frame["column"] = [p[1] if (p := positions[int(i)]) else None for i in frame["token"]]
-            full = torch.zeros_like(self.scores)
-            full[..., self.layout.patch_slice] = self.share().flatten(-2)
-            frame["share"] = full.detach().cpu().flatten().numpy()
+            full = torch.zeros_like(scores)
+            full[..., self.layout.patch_slice] = self.share().detach().cpu().flatten(-2)
+            frame["share"] = full.flatten().numpy()
         return frame
 
     def save(self, path: str | os.PathLike[str]) -> Path:

@@ -56,17 +56,22 @@ def manifest(
     page: str,
     file: str,
 ) -> dict[str, Any]:
-    """Return what a report was made from: no folder of this machine and nothing secret is in it."""
+    """Return what a report was made from: no folder of this machine and nothing secret is in it.
+
+    ``model`` and ``picture`` are those of the first figure that tells where it comes from.
+    """
     data = page.encode()
+    told = [public_value("", dict(one)) for one in provenance]
     return {
         "format": FORMAT,
         "notebook": notebook,
+        **{name: next((one[name] for one in told if name in one), None) for name in ("model", "picture")},
         "parameters": {name: public_value(name, value) for name, value in parameters.items()},
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "figures": figures,
         "report": {"file": file, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()},
-        "provenance": [public_value("", dict(one)) for one in provenance],
+        "provenance": told,
         "versions": versions(),
     }
 

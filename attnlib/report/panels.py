@@ -126,7 +126,12 @@ def origin(relevance: Relevance, picture: Picture, *, loaded: Any = None, in_sho
     made = relevance.provenance
     card = getattr(loaded, "card", None)
     data: dict[str, Any] = {
-        "picture": {"name": picture.name, "sha256": picture.sha256, "size": list(picture.size)},
+        "picture": {
+            "name": picture.name,
+            "sha256": picture.sha256,
+            "file_sha256": picture.file_sha256,
+            "size": list(picture.size),
+        },
         "model": made.model,
         "weights": getattr(card, "source", ""),
         "licence": getattr(card, "licence", ""),
@@ -142,7 +147,7 @@ def origin(relevance: Relevance, picture: Picture, *, loaded: Any = None, in_sho
         view = relevance.views[0]
         data["model_input"] = {"size": list(view.input_size), "box": list(view.box)}
     rows = {
-        "picture": f"{picture.name}, {picture.size[1]}x{picture.size[0]} px, SHA-256 {picture.sha256}",
+        "picture": f"{picture.name}, {picture.size[1]}x{picture.size[0]} px, {_hash(picture)}",
         "model": " - ".join(part for part in (made.model, data["weights"], data["licence"]) if part),
         "model input": f"{relevance.views[0].input_size[1]}x{relevance.views[0].input_size[0]} px"
         if relevance.views
@@ -160,6 +165,13 @@ def origin(relevance: Relevance, picture: Picture, *, loaded: Any = None, in_sho
     body = "".join(f"<tr><th>{name}</th><td>{escape(words)}</td></tr>" for name, words in kept.items())
     plain = "\n".join(f"{name}: {words}" for name, words in kept.items())
     return Told(f"<table>{body}</table>", plain, data)
+
+
+def _hash(picture: Picture) -> str:
+    """Return what tells this picture from others: the hash of its file, or of its pixels if it has none."""
+    if picture.file_sha256:
+        return f"SHA-256 of the file {picture.file_sha256}"
+    return f"SHA-256 of the pixels {picture.sha256}"
 
 
 def said_panel(said: Said, picture: Picture, *, views: Sequence[View] = (), index: int = 0) -> Told | Still:

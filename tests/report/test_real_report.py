@@ -1,5 +1,6 @@
 """The main job, from the command line to the page: a real picture, a real pretrained model."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -40,6 +41,7 @@ def test_it_says_where_the_report_is_and_shows_progress(made):
 def test_numbers_in_table_text_and_manifest_are_those_of_the_map(made):
     from attnlib import band_map
     from attnlib.bands import percent
+    from attnlib.picture import sample
     from attnlib.report import map_picture
 
     folder, _ = made
@@ -53,6 +55,10 @@ def test_numbers_in_table_text_and_manifest_are_those_of_the_map(made):
     about = json.loads((folder / "reports" / "poster.json").read_text())
     (origin,) = about["provenance"]
     assert origin["picture"]["sha256"] == mapped.picture.sha256
+    of_the_file = hashlib.sha256(sample("poster").read_bytes()).hexdigest()
+    assert about["picture"]["file_sha256"] == origin["picture"]["file_sha256"] == of_the_file
+    assert of_the_file in text
+    assert about["model"] == origin["model"]
     assert origin["model"] == "dinov2-small-saliency"
     assert origin["options"]["start_layer"] == "6"
     assert mapped.said.sentences[0].split(" (")[0] in text

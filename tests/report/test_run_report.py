@@ -38,6 +38,7 @@ def test_manifest_says_what_was_made_from_what_and_nothing_private(write, tmp_pa
     assert about["format"] == "attnlib.report/1"
     assert about["parameters"] == {"picture": "cat.png", "hf_token": "(left out)", "layer": 1}
     assert about["provenance"] == [{"model": "m", "picture": {"sha256": "abc"}, "folder": "x.png"}]
+    assert (about["model"], about["picture"]) == ("m", {"sha256": "abc"})
     assert about["figures"] == 1
     assert about["versions"]["attnlib"]
     assert about["report"]["bytes"] == page.stat().st_size
