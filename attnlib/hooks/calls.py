@@ -40,6 +40,7 @@ class Call:
     value_place : where its values stand in memory: storage and offset.
     parts : the calls that were put together to this one.
     apart : why it does not come after the call before it in its stream; None if it does.
+    replaced : token numbers of the rows of its output that the module overwrote with those of a later call.
     """
 
     frame: Frame
@@ -72,6 +73,7 @@ class Call:
     value_place: tuple[int, int] | None = None
     parts: tuple[Call, ...] = ()
     apart: str | None = None
+    replaced: Tensor | None = None
 
     def remember(self, rows: list[int], expected: Tensor) -> None:
         """Keep a few output rows, and the write counters of what is kept by reference."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attnlib.hooks.calls import Call
+from attnlib.hooks.einsums import spelled_out
 from attnlib.hooks.fused import _heads_of
 from attnlib.hooks.origins import Origin, Origins
 from attnlib.hooks.placement import Placement, find_placement
@@ -70,17 +71,8 @@ def _einsum(args: Sequence[Any], probabilities: Probabilities) -> Product | None
     operands = list(args[1] if len(args) == 2 and isinstance(args[1], list | tuple) else args[1:])
     if not isinstance(equation, str) or len(operands) != 2 or "->" not in equation:
         return None
-    inputs, _, result = equation.replace(" ", "").partition("->")
+    inputs, _, result = spelled_out(equation, operands).partition("->")
     letters = inputs.split(",")
-    if "..." in equation:
-        spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in equation]
-        width = max(
-            one.dim() - len(word.replace("...", "")) for one, word in zip(operands, letters, strict=True)
-        )
-        for place, word in enumerate(letters):
-            mine = operands[place].dim() - len(word.replace("...", ""))
-            letters[place] = word.replace("...", "".join(spare[width - mine : width]))
-        result = result.replace("...", "".join(spare[:width]))
     for first, second in ((0, 1), (1, 0)):
         held = probabilities.get(operands[first])
         if held is not None:

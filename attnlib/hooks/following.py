@@ -60,6 +60,13 @@ class Following:
         self._put(output, self.calls)
         return self.calls
 
+    def before_write(self, tensor: Tensor) -> int | None:
+        """Return the last call that a tensor depended on before it was written to, a moment ago."""
+        known = self._made.get(id(tensor))
+        if known is None or known[0]() is not tensor or _version(tensor) != known[2] + 1:
+            return None
+        return known[1]
+
     def pass_on(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
         """See a torch function that is no attention call."""
         made = args[0] if name == "__setitem__" else output

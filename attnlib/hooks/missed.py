@@ -206,7 +206,8 @@ def _why(visited: dict[str, nn.Module], missed: Sequence[str], channelwise: Sequ
             "may be linear or approximate attention, or a kernel of its own, for which no weights exist"
         )
     return (
-        "no module called scaled_dot_product_attention, or a softmax whose result is multiplied with values"
+        "no module called scaled_dot_product_attention, or a softmax whose result is multiplied with values "
+        "(a network of convolutions, state spaces or Fourier transforms has no attention map)"
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from attnlib.hooks.einsums import spelled_out
 from attnlib.hooks.origin_joins import JOINING, merge
 from attnlib.hooks.origins import PADDING, Origin, Origins, TokenSequence, compact
 from attnlib.hooks.torch_names import MIXES, MOVES
@@ -298,15 +299,15 @@ def _setitem(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], o
     blank = torch.full((1,) * target.dim(), -1, dtype=torch.int32)
     ids = (blank if held is None else held.ids).expand(target.shape).clone()
     ids[_on_cpu(index)] = given.ids.expand(value.shape).to(ids.dtype)
-    origins.put(target, ids, given.sequence)
+    origins.put(target, compact(ids), given.sequence)
 
 
 def _einsum(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:  # noqa: ARG001
     equation = args[0]
     operands = list(args[1] if len(args) == 2 and isinstance(args[1], list | tuple) else args[1:])
-    if not isinstance(equation, str) or "..." in equation or not isinstance(out, Tensor) or not operands:
+    if not isinstance(equation, str) or not isinstance(out, Tensor) or not operands:
         return
-    left, _, right = equation.replace(" ", "").partition("->")
+    left, _, right = spelled_out(equation, operands).partition("->")
     letters = left.split(",")[0]
     origin = origins.get(operands[0])
     if origin is None or not right or len(letters) != origin.ids.dim():

@@ -27,6 +27,8 @@ from attnlib.hooks.origins import Origins
 from attnlib.hooks.packed import packed_patches
 from attnlib.hooks.probabilities import SOFTMAXES, Probabilities
 from attnlib.hooks.refusals import Readable, refuse_dropout
+from attnlib.hooks.replaced import note_replaced
+from attnlib.hooks.softmax_by_hand import STEPS, WrittenSoftmax
 from attnlib.hooks.torch_names import MOVES
 from attnlib.hooks.trail import Frame, Trail
 from attnlib.hooks.verify import check_numbers, unlike_softmax, verify
@@ -100,6 +102,7 @@ class Session(TorchFunctionMode):
         self.probabilities = Probabilities()
         self.mixing = Mixing()
         self.following = Following(model)
+        self.written = WrittenSoftmax()
         self.calls: list[Call] = []
         self.channelwise: list[str] = []
         self.approximate: list[str] = []
@@ -135,6 +138,9 @@ class Session(TorchFunctionMode):
 
     def _look(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> Any:
         before = len(self.calls)
+        if name == "__setitem__" and self.calls:
+            with suppress(RuntimeError, TypeError, ValueError, IndexError):
+                note_replaced(self.calls, args, self.following, self.origins, self.trail.frames[-1])
         plain, output = output, self._attention(name, func, args, kwargs, output)
         if len(self.calls) > before:
             call = self.calls[-1]
@@ -162,6 +168,10 @@ class Session(TorchFunctionMode):
                 self.mixing.look(name, args, kwargs, self.origins, self.trail.frames[-1].name)
         elif name in MIXING:
             self.mixing.look(name, args, kwargs, self.origins, self.trail.frames[-1].name)
+        elif name in STEPS:
+            written = self.written.look(name, args, kwargs, output)
+            if written is not None:
+                self._softmaxed(*written, output)
         if self.probabilities.any:
             with torch.no_grad():
                 self.probabilities.follow(name, func, args, kwargs, output)
@@ -190,7 +200,10 @@ class Session(TorchFunctionMode):
         axis = args[1] if len(args) > 1 else kwargs.get("dim", -1)
         if not isinstance(output, Tensor) or not isinstance(axis, int) or not isinstance(scores, Tensor):
             return
-        self.probabilities.begin(output, axis % output.dim(), self.trail.frames[-1].name)
+        self._softmaxed(scores, axis % output.dim(), output)
+
+    def _softmaxed(self, scores: Tensor, axis: int, output: Tensor) -> None:
+        self.probabilities.begin(output, axis, self.trail.frames[-1].name)
         origin = self.origins.get(scores)
         if origin is not None:
             self.origins.same(output, origin)

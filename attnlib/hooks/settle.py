@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,11 @@ from attnlib.hooks.calls import Call
 from attnlib.hooks.chosen import count_chosen_queries, in_decoder
 from attnlib.hooks.heads import Heads, as_heads, heads_of_one, join_heads, stands_apart
 from attnlib.hooks.inner import inner_apart
+from attnlib.hooks.joint import JointTokens, joint_tokens
 from attnlib.hooks.kinds import kind_of, pool_sequences, roots_of
 from attnlib.hooks.placement import Placement
+from attnlib.hooks.replaced import without_replaced
+from attnlib.hooks.whole_items import find_whole_items
 from attnlib.record import LayerAttention, ProjectedAttention
 from attnlib.record.placed import Piece, PlacedAttention
 from attnlib.record.released import ReleasedAttention
@@ -62,6 +65,8 @@ class Settler:
                 before[stream] = call
             if stream == "decoder":
                 count_chosen_queries(call)
+            elif kind == "self":
+                find_whole_items(call)
             source = _placed(call)
             layers.append(
                 (
@@ -231,20 +236,25 @@ def _joined(group: Sequence[Call]) -> Call:
                 f"{call.name} computes its attention in {len(group)} parts that cannot all be followed "
                 "back to tokens, so its weights cannot be put together"
             )
-    if any(c.query_sequence is not first.query_sequence for c in group):
-        raise CaptureError(
-            f"{first.name} makes {len(group)} attention calls that belong together, from different sets of "
-            "tokens (global tokens beside the text?): they do not make one matrix, so no map is given"
-        )
+    joint = joint_tokens(group)
+    if joint is None and any(c.query_sequence is not first.query_sequence for c in group):
+        _refuse_parts(group)
     pieces = []
     for call in group:
-        placement = call.placement or _ordinary(call)
-        pieces.append(_piece(call, placement))
-    assert first.query_sequence is not None
-    assert first.key_sequence is not None
-    source = PlacedAttention(
-        tuple(pieces), first.key_sequence.batch, first.query_sequence.size, first.key_sequence.size, "blocks"
-    )
+        piece = without_replaced(call, _piece(call, call.placement or _ordinary(call)))
+        found = piece if joint is None else _among_all(joint, call, piece)
+        if found is None:
+            _refuse_parts(group)
+        pieces.append(found)
+    query, key = first.query_sequence, first.key_sequence
+    if joint is not None:
+        read = torch.cat([one.key_places.reshape(-1) for one in pieces])
+        if len(read[read >= 0].unique()) < joint.sequence.size:
+            _refuse_parts(group)  # tokens that ask and are never read are no tokens of the same matrix
+        query = key = joint.sequence
+    assert query is not None
+    assert key is not None
+    source = PlacedAttention(tuple(pieces), key.batch, query.size, key.size, "blocks")
     sums = source.weights([0], slice(None)).sum(-1)
     if not bool(((sums - 1).abs() < 1e-3).all()):
         raise CaptureError(
@@ -257,8 +267,8 @@ def _joined(group: Sequence[Call]) -> Call:
         first.root,
         source,
         first.forward,
-        first.query_sequence,
-        first.key_sequence,
+        query,
+        key,
         heads=first.heads,
         total_heads=first.total_heads,
         shape=source.shape,
@@ -267,6 +277,22 @@ def _joined(group: Sequence[Call]) -> Call:
         number=group[-1].number,
         follows=first.follows,
     )
+
+
+def _refuse_parts(group: Sequence[Call]) -> NoReturn:
+    raise CaptureError(
+        f"{group[0].name} makes {len(group)} attention calls that belong together, from different sets of "
+        "tokens (global tokens beside the text?): they do not make one matrix, so no map is given"
+    )
+
+
+def _among_all(joint: JointTokens, call: Call, piece: Piece) -> Piece | None:
+    """Put a part at the places of its tokens among those of all parts."""
+    assert call.query_sequence is not None
+    assert call.key_sequence is not None
+    rows = joint.places(call.query_sequence, piece.query_places, piece.items)
+    columns = joint.places(call.key_sequence, piece.key_places, piece.items)
+    return None if rows is None or columns is None else Piece(piece.source, piece.items, rows, columns)
 
 
 def _ordinary(call: Call) -> Placement:
@@ -316,13 +342,22 @@ def _notes(call: Call, source: Any) -> tuple[str, ...]:
             "attention sink: rows sum to less than 1, the rest goes to a learned sink that is no token"
         )
     if isinstance(source, PlacedAttention):
-        if any(bool((piece.key_places < 0).any()) for piece in source.pieces):
+        if _reaches_into_padding(source):
             notes.append("windows reach into padding: rows beside it sum to less than 1")
     elif isinstance(source, ProjectedAttention):
         blank = source.masked_rows()
         if blank:
             notes.append(f"{blank} rows are fully masked: their weights are 0")
     return tuple(notes)
+
+
+def _reaches_into_padding(source: PlacedAttention) -> bool:
+    """Tell whether some column of a window is no token, in none of the items that the window holds."""
+    places: dict[int, Tensor] = {}
+    for piece in source.pieces:
+        name = id(piece.source)
+        places[name] = torch.maximum(places.get(name, piece.key_places), piece.key_places)
+    return any(bool((one < 0).any()) for one in places.values())
 
 
 def _unplaced(call: Call) -> str | None:

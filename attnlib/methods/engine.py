@@ -116,16 +116,28 @@ def propagate(
             spread = merge_spread(above, layer)
             vector, identity = spread(vector), spread(identity)
             notes.append(MERGED)
-        above = layer
         if layer.num_queries != vector.shape[-1] or layer.num_queries != layer.num_keys:
-            raise InputError(
-                f"{layer.name} goes from {layer.num_queries} to {layer.num_keys} tokens, but "
-                f"{vector.shape[-1]} are carried: only square layers of one size can be multiplied"
-            )
+            raise InputError(_no_fit(layer, above, vector.shape[-1]))
+        above = layer
         vector, identity, said = _through(layer, vector, identity, transition)
         notes += said
     lowest = layers[0].key_layout if MERGED in notes else None
     return Propagated(vector, identity, tuple(dict.fromkeys(notes)), lowest)
+
+
+def _no_fit(layer: LayerAttention, above: LayerAttention | None, carried: int) -> str:
+    """Say which tokens joined or left between two layers, and what can be asked instead."""
+    if layer.num_queries != layer.num_keys:
+        return (
+            f"{layer.name} goes from {layer.num_queries} to {layer.num_keys} tokens: only square layers can "
+            "be multiplied; name others with layers="
+        )
+    given = above.name if above is not None else "the row it starts from"
+    return (
+        f"{given} has {carried} tokens, {layer.name} below it {layer.num_queries}: some, such as a class "
+        "token, join between the two, so the row cannot be carried on. Ask for rows of the layers below by "
+        "query= ('mean', a patch), or name layers of one size by layers=, or see the row itself with 'raw'"
+    )
 
 
 def _through(

@@ -54,13 +54,17 @@ class PlacedAttention:
     @property
     def nbytes(self) -> int:
         """Bytes kept alive by this source."""
-        return sum(piece.source.nbytes for piece in self.pieces)
+        return sum(one.nbytes for one in self._sources())
+
+    def _sources(self) -> list[AttentionSource]:
+        """Return the sources of the pieces, each once: one row of windows may hold several items."""
+        return [*{id(piece.source): piece.source for piece in self.pieces}.values()]
 
     def window_weights(self, heads: Index) -> Float[Tensor, "window head query key"]:
         """Return the weights inside the windows, as the model computed them."""
         if len({tuple(piece.source.shape[1:]) for piece in self.pieces}) != 1:
             raise InputError("this layer mixes windows of different sizes: use weights() instead")
-        return torch.cat([piece.source.weights(heads, slice(None)) for piece in self.pieces])
+        return torch.cat([one.weights(heads, slice(None)) for one in self._sources()])
 
     def weights(self, heads: Index, queries: Index) -> Float[Tensor, "batch head query key"]:
         """Return the weights at the positions of the tokens."""
@@ -82,9 +86,9 @@ class PlacedAttention:
 
     def only_heads(self, heads: list[int]) -> PlacedAttention:
         """Return a copy that holds some heads."""
+        made = {id(one): one.only_heads(heads) for one in self._sources()}  # type: ignore[attr-defined]
         kept = tuple(
-            Piece(one.source.only_heads(heads), one.items, one.query_places, one.key_places)  # type: ignore[attr-defined]
-            for one in self.pieces
+            Piece(made[id(one.source)], one.items, one.query_places, one.key_places) for one in self.pieces
         )
         return PlacedAttention(kept, self.batch, self.num_queries, self.num_keys, self.kind_of_source)
 
