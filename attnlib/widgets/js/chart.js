@@ -4,22 +4,24 @@
 const SHARED = Symbol.for("attnlib.plotly");
 
 function plotlyFrom(model) {
-  if (globalThis.Plotly) return Promise.resolve(globalThis.Plotly);
-  globalThis[SHARED] ??= new Promise((keep, fail) => {
+  const known = globalThis.Plotly ?? globalThis[SHARED];
+  if (known) return Promise.resolve(known);
+  return new Promise((keep, fail) => {
+    const late = setTimeout(() => fail(new Error("the kernel gave no answer")), 30000);
     const hear = (content, buffers) => {
       if (content.give !== "plotly") return;
+      clearTimeout(late);
       model.off("msg:custom", hear);
       try {
         const module = { exports: {} };
         const text = new TextDecoder().decode(buffers[0]);
         new Function("module", "exports", "define", text)(module, module.exports, undefined);
-        keep(module.exports);
+        keep(globalThis[SHARED] ??= module.exports);
       } catch (problem) { fail(problem); }
     };
     model.on("msg:custom", hear);
     model.send({ need: "plotly" });
   });
-  return globalThis[SHARED];
 }
 
 /** The chart in the colours of the page around it. */
@@ -50,20 +52,27 @@ async function render({ model, el }) {
   const list = document.createElement("div");
   details.append(summary, list);
   el.append(words, area, details);
+  /** One button a bar; those that stand there stay, so that the keyboard keeps its place. */
+  const buttons = (bars) => {
+    while (list.children.length > bars.length) list.lastChild.remove();
+    bars.forEach((bar, n) => {
+      if (!list.children[n]) {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.setAttribute("data-lm-suppress-shortcuts", "true");
+        button.addEventListener("click", () => go(model.get("bars")[n]));
+        list.append(button);
+      }
+      list.children[n].textContent = bar.words;
+    });
+  };
   const go = (place) => { model.set("chosen", { ...place, at: Date.now() }); model.save_changes(); };
   let plotly = null;
   const draw = () => {
     const figure = model.get("figure");
     area.setAttribute("aria-label", model.get("words"));
     area.setAttribute("role", "group"); // not "img": plotly's own buttons stand inside
-    list.replaceChildren(...model.get("bars").map((bar) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = bar.words;
-      button.setAttribute("data-lm-suppress-shortcuts", "true");
-      button.addEventListener("click", () => go(bar));
-      return button;
-    }));
+    buttons(model.get("bars"));
     if (!plotly || !figure.data) return;
     plotly.react(area, figure.data, dressed(figure, el), model.get("config"));
     area.dataset.tick = Number(area.dataset.tick ?? 0) + 1;

@@ -62,10 +62,14 @@ function buildControls(viewer) {
   const multiples = choice("small maps", [["none", "none"], ["heads", "all heads of this layer"],
     ["layers", "all layers of this head"], ["all", "all layers and heads"]], state.multiples,
   (value) => viewer.set({ multiples: value }));
-  const zoomIn = button("Zoom in", () => viewer.imagePanes[0].magnify(1.5), { title: "zoom in" });
-  const zoomOut = button("Zoom out", () => viewer.imagePanes[0].magnify(1 / 1.5), { title: "zoom out" });
-  const full = button("Full screen", () => (document.fullscreenElement
-    ? document.exitFullscreen() : viewer.box.requestFullscreen()), { title: "full screen" });
+  const magnify = (factor) => viewer.imagePanes.find((pane) => pane.zoom && pane.element.isConnected)?.magnify(factor);
+  const zoomIn = button("Zoom in", () => magnify(1.5), { title: "zoom in" });
+  const zoomOut = button("Zoom out", () => magnify(1 / 1.5), { title: "zoom out" });
+  const full = button("Full screen", async () => {
+    try {
+      await (document.fullscreenElement ? document.exitFullscreen() : viewer.box.requestFullscreen());
+    } catch { viewer.status.textContent = "this page may not fill the screen here"; }
+  }, { title: "full screen" });
   const save = button("Save PNG", () => saveShown(viewer), { title: "Save PNG: save the shown maps as a picture" });
 
   function changeCuts() {

@@ -12,6 +12,17 @@ function make(tag, properties = {}, attributes = {}, ...children) {
   return element;
 }
 
+/** A pen whose units are pixels of the page, on a canvas with as many pixels as the screen has. */
+function sharpPen(canvas, width, height) {
+  const ratio = Math.max(1, Math.min(3, window.devicePixelRatio || 1));
+  const [across, down] = [Math.round(width * ratio), Math.round(height * ratio)];
+  if (canvas.width !== across || canvas.height !== down) Object.assign(canvas, { width: across, height: down });
+  canvas.style.setProperty("--av-width", `${width}px`);
+  const pen = canvas.getContext("2d");
+  pen.setTransform(across / width, 0, 0, down / height, 0, 0);
+  return pen;
+}
+
 /** A labelled slider with its value beside it. */
 function slider(label, { min = 0, max, step = 1, value, words = String }, onChange) {
   const input = make("input", { type: "range", min, max, step }, { "aria-label": label });

@@ -1,12 +1,15 @@
 // ImagePane: one picture with one map over it; chooses patches, zooms, tells values. Draws what it is given.
 
+const PANE_SIDE = 560; // pixels of the longer side
+
 class ImagePane {
   /** `events`: onQuery(query), onRow(row), onZoom(zoom). */
   constructor(name, events) {
     this.name = name;
     this.events = events;
-    this.canvas = make("canvas", { className: "av-canvas", tabIndex: 0, width: 560, height: 560 },
+    this.canvas = make("canvas", { className: "av-canvas", tabIndex: 0 },
       { role: "application", "aria-roledescription": "attention map" });
+    this.width = this.height = PANE_SIDE;
     this.caption = make("p", { className: "av-caption" });
     this.value = make("p", { className: "av-value" });
     this.message = make("p", { className: "av-message", hidden: true }, { role: "status" });
@@ -25,9 +28,12 @@ class ImagePane {
     this.canvas.addEventListener("pointermove", (event) => this.move(event));
     this.canvas.addEventListener("pointerleave", () => { this.told = null; this.value.textContent = ""; });
     this.canvas.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
       this.drag = { x: event.clientX, y: event.clientY, moved: false };
+      if (this.zoom?.scale > 1) this.canvas.setPointerCapture(event.pointerId); // a drag may leave the picture
     });
     this.canvas.addEventListener("pointerup", (event) => this.release(event));
+    this.canvas.addEventListener("pointercancel", () => { this.drag = null; });
     this.canvas.addEventListener("keydown", (event) => this.key(event));
     this.canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
   }
@@ -35,13 +41,14 @@ class ImagePane {
   /** Give the pane its source and photo; sizes the canvas to the picture's shape. */
   use(source, photo) {
     if (this.source === source && this.photo === photo) return;
+    if (this.source !== source) this.cursor = this.told = null;
     this.source = source;
     this.photo = photo;
     const [pw, ph] = photo ? [photo.width, photo.height] : [source.grid[1], source.grid[0]];
-    const factor = 560 / Math.max(pw, ph);
-    this.canvas.style.setProperty("--av-aspect", String(pw / ph));
-    this.canvas.width = Math.max(40, Math.round(pw * factor));
-    this.canvas.height = Math.max(40, Math.round(ph * factor));
+    const factor = PANE_SIDE / Math.max(pw, ph);
+    this.width = Math.max(40, Math.round(pw * factor));
+    this.height = Math.max(40, Math.round(ph * factor));
+    this.canvas.style.setProperty("--av-aspect", String(this.width / this.height));
   }
 
   /** The photo without its colours, so that the colours of the map cannot be mistaken; made once. */
@@ -63,7 +70,7 @@ class ImagePane {
   /** Where the patch grid lies on the canvas, zoom included. */
   box() {
     const [left, top, right, bottom] = this.source.spec.window;
-    const { width, height } = this.canvas;
+    const { width, height } = this;
     const { scale, x, y } = this.zoom;
     return { x: (left * width - x) * scale, y: (top * height - y) * scale,
       width: (right - left) * width * scale, height: (bottom - top) * height * scale };
@@ -73,16 +80,15 @@ class ImagePane {
     this.map = map;
     this.selection = selection;
     this.zoom = zoom;
-    const { canvas } = this;
-    const pen = canvas.getContext("2d");
-    pen.setTransform(1, 0, 0, 1, 0, 0);
+    const { canvas, width, height } = this;
+    const pen = sharpPen(canvas, width, height);
     pen.globalAlpha = 1;
     pen.fillStyle = "#888";
-    pen.fillRect(0, 0, canvas.width, canvas.height);
+    pen.fillRect(0, 0, width, height);
     const { scale, x, y } = zoom;
     if (this.photo) {
       pen.imageSmoothingEnabled = true;
-      pen.drawImage(look.grey ? this.greyPhoto() : this.photo, -x * scale, -y * scale, canvas.width * scale, canvas.height * scale);
+      pen.drawImage(look.grey ? this.greyPhoto() : this.photo, -x * scale, -y * scale, width * scale, height * scale);
     }
     this.message.hidden = !map.missing;
     this.message.textContent = map.missing ?? "";
@@ -149,7 +155,7 @@ class ImagePane {
   }
 
   outlines(pen, { scale, x, y }) {
-    const { width, height } = this.canvas;
+    const { width, height } = this;
     pen.lineWidth = 3.5;
     for (const ink of ["#000", "#fff"]) {
       pen.strokeStyle = ink;
@@ -220,8 +226,8 @@ class ImagePane {
   /** The patch under a pointer, or null beside the grid. */
   patchAt(event) {
     const bounds = this.canvas.getBoundingClientRect();
-    const px = ((event.clientX - bounds.left) * this.canvas.width) / bounds.width;
-    const py = ((event.clientY - bounds.top) * this.canvas.height) / bounds.height;
+    const px = ((event.clientX - bounds.left) * this.width) / bounds.width;
+    const py = ((event.clientY - bounds.top) * this.height) / bounds.height;
     const box = this.box();
     const grid = this.map?.grid ?? this.source.grid;
     const c = Math.floor(((px - box.x) / box.width) * grid[1]);
@@ -245,8 +251,8 @@ class ImagePane {
   move(event) {
     if (this.drag && event.buttons === 1 && this.zoom.scale > 1) {
       const bounds = this.canvas.getBoundingClientRect();
-      const dx = ((event.clientX - this.drag.x) * this.canvas.width) / bounds.width;
-      const dy = ((event.clientY - this.drag.y) * this.canvas.height) / bounds.height;
+      const dx = ((event.clientX - this.drag.x) * this.width) / bounds.width;
+      const dy = ((event.clientY - this.drag.y) * this.height) / bounds.height;
       if (Math.abs(dx) + Math.abs(dy) > 3 || this.drag.moved) {
         this.drag = { x: event.clientX, y: event.clientY, moved: true };
         this.pan(-dx / this.zoom.scale, -dy / this.zoom.scale);
@@ -259,7 +265,8 @@ class ImagePane {
   }
 
   release(event) {
-    const moved = this.drag?.moved;
+    if (!this.drag || event.button !== 0) return; // the press was somewhere else
+    const { moved } = this.drag;
     this.drag = null;
     if (moved || !this.map) return;
     const patch = this.patchAt(event);
@@ -277,10 +284,10 @@ class ImagePane {
     const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
     const { grid } = this.source;
     if (step) {
-      const from = this.cursor ?? this.selection.query ?? grid.map((n) => Math.floor(n / 2));
-      const first = !this.cursor && !this.selection.query;
-      const to = first ? from : from.map((v, k) => Math.max(0, Math.min(grid[k] - 1, v + step[k])));
-      this.choose(to);
+      const now = this.selection.query ?? this.cursor; // the query may have been chosen elsewhere since
+      const from = now ?? grid.map((n) => Math.floor(n / 2));
+      this.choose(now ? from.map((v, k) => Math.max(0, Math.min(grid[k] - 1, v + step[k]))) : from);
+      this.bringIntoSight(this.cursor);
     } else if (event.key === "Escape") {
       this.cursor = this.told = null;
       this.value.textContent = "";
@@ -294,7 +301,7 @@ class ImagePane {
   }
 
   wheel(event) {
-    if (!event.ctrlKey && this.zoom.scale === 1) return; // a page must stay scrollable over a picture
+    if (!event.deltaY || (!event.ctrlKey && this.zoom.scale === 1)) return; // a page must stay scrollable over a picture
     event.preventDefault();
     const bounds = this.canvas.getBoundingClientRect();
     this.magnify(event.deltaY < 0 ? 1.2 : 1 / 1.2, (event.clientX - bounds.left) / bounds.width,
@@ -303,7 +310,7 @@ class ImagePane {
 
   /** Zoom about a point given in fractions of the canvas. */
   magnify(factor, fx = 0.5, fy = 0.5) {
-    const { width, height } = this.canvas;
+    const { width, height } = this;
     const scale = Math.max(1, Math.min(12, this.zoom.scale * factor));
     const x = this.zoom.x + (fx * width) / this.zoom.scale - (fx * width) / scale;
     const y = this.zoom.y + (fy * height) / this.zoom.scale - (fy * height) / scale;
@@ -312,8 +319,23 @@ class ImagePane {
 
   pan(dx, dy) { this.settle(this.zoom.scale, this.zoom.x + dx, this.zoom.y + dy); }
 
+  /** Move a magnified picture so that a patch is seen. */
+  bringIntoSight([r, c]) {
+    const { scale } = this.zoom;
+    if (scale === 1) return;
+    const [left, top, right, bottom] = this.source.spec.window;
+    const [rows, columns] = this.source.grid;
+    const at = [(left + ((c + 0.5) / columns) * (right - left)) * this.width,
+      (top + ((r + 0.5) / rows) * (bottom - top)) * this.height];
+    const seen = [this.width / scale, this.height / scale];
+    const corner = [this.zoom.x, this.zoom.y];
+    const moved = corner.map((from, k) =>
+      (at[k] < from + 0.05 * seen[k] || at[k] > from + 0.95 * seen[k] ? at[k] - seen[k] / 2 : from));
+    if (moved.some((to, k) => to !== corner[k])) this.settle(scale, ...moved);
+  }
+
   settle(scale, x, y) {
-    const { width, height } = this.canvas;
+    const { width, height } = this;
     const limit = (value, size) => Math.max(0, Math.min(size - size / scale, value));
     this.events.onZoom({ scale, x: limit(x, width), y: limit(y, height) });
   }

@@ -12,6 +12,7 @@ class ImageSource {
     this.grid = spec.grid;
     this.count = spec.grid[0] * spec.grid[1];
     this.exact = new Map(); // answers of the kernel, by request
+    this.failed = new Map(); // what the kernel could not answer, and why
     this.ask = null; // set by the host when a kernel is there: request -> Promise<Float32Array>
   }
 
@@ -30,8 +31,8 @@ class ImageSource {
   }
 
   /** Read the patch queries, layer by layer, without blocking the page. */
-  async openRest(onLayer) {
-    for (let i = this.layers.length - 1; i >= 0; i--) {
+  async openRest(onLayer, stopped) {
+    for (let i = this.layers.length - 1; i >= 0 && !stopped(); i--) {
       this.queries[i] = await readHeld(this.blob, this.layers[i].queries);
       this.queryPrefix[i] = await readHeld(this.blob, this.layers[i].query_prefix);
       onLayer(i);
@@ -99,25 +100,27 @@ class ImageSource {
       return this.finish(answer.values, { grid: this.grid, prefix: answer.prefix, precision: "exact",
         label: label.replace(" (held: mean of heads)", ""), lift: answer.lift });
     }
-    if (this.ask) this.request(key, selection);
+    const failed = this.failed.get(key);
+    if (this.ask && failed === undefined) this.request(key, selection);
     const absent = places.filter((i) => !this.queries[i]);
+    const unheld = selection.heads === "max" || selection.heads === "min"; // held are means over the heads
+    if (this.ask && (absent.length || unheld)) {
+      return this.absent(failed ?? "asking the kernel for this patch (it answers when it is free)");
+    }
     if (absent.length) {
       const pending = absent.every((i) => this.layers[i].queries);
-      if (this.ask) return this.absent("asking the kernel for this patch");
       if (pending) return this.absent("still reading the patch queries of this page");
       const held = this.layers.filter((layer) => layer.queries).map((layer) => layer.index);
       return this.absent(held.length
         ? `this page has no kernel and holds patch queries for layers ${held.join(", ")} only`
         : "this page has no kernel and holds no patch queries (its size budget was too small)");
     }
-    if (selection.heads === "max" || selection.heads === "min") {
-      if (!this.ask) {
-        return this.absent(`this page holds patch queries averaged over the heads: no ${selection.heads}`
-          + " over heads without a kernel");
-      }
+    if (unheld) {
+      return this.absent(`this page holds patch queries averaged over the heads: no ${selection.heads}`
+        + " over heads without a kernel");
     }
-    const notes = selection.heads === "one"
-      ? ["averaged over the heads: single heads of patch queries need a kernel"] : [];
+    const notes = failed ? [failed] : [];
+    if (selection.heads === "one") notes.push("averaged over the heads: single heads of patch queries need a kernel");
     const how = selection.layers === "one" ? "mean" : selection.layers;
     const columns = places.map((i) => this.one(i, index, r, c, selection.direction));
     const values = foldArrays(columns.map((one) => one.values), how);
@@ -190,18 +193,18 @@ class ImageSource {
   /** Read the kernel's answer: weights over the patches, and lift where it is not a plain row. */
   read({ buffers, prefix }) { return { values: buffers[0], lift: buffers[1] ?? null, prefix: prefix ?? null }; }
 
+  /** Ask the kernel for one map at a time; what is wanted by then is asked for when its answer is drawn. */
   async request(key, selection) {
-    if (this.pending === key) return;
-    this.pending = key;
+    if (this.pending) return;
+    this.pending = true;
     try {
       const answer = await this.ask({ ...selection });
       if (this.exact.size > 200) this.exact.clear();
       this.exact.set(key, answer);
     } catch (problem) {
-      this.onProblem?.(String(problem.message));
-      return;
+      this.failed.set(key, String(problem.message));
     } finally {
-      if (this.pending === key) this.pending = null;
+      this.pending = false;
     }
     this.onAnswer?.();
   }

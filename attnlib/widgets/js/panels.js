@@ -96,7 +96,7 @@ class Multiples {
 
   /** cells: [{layer, head, words, map}]; drawn with the palette of the big map. */
   show(cells, columns, selection, look) {
-    const shape = cells.map((cell) => `${cell.layer},${cell.head}`).join(" ");
+    const shape = cells.map((cell) => `${cell.layer},${cell.head},${cell.short},${cell.words}`).join(" ");
     if (shape !== this.shape) this.build(cells, columns);
     this.shape = shape;
     cells.forEach((cell, n) => {
@@ -164,20 +164,23 @@ class Multiples {
 /** Offer the shown maps as one PNG, with their captions and the legend, on the ground they are shown on. */
 function savePicture(canvases, captions, legend, name) {
   const items = [...legend.children].map((item) => [item.querySelector("canvas"), item.textContent]);
-  const width = Math.max(460, canvases.reduce((sum, one) => sum + one.width + 10, 10));
-  const height = Math.max(...canvases.map((one) => one.height));
-  const sheet = make("canvas", { width, height: height + 54 + 20 * items.length });
-  const pen = sheet.getContext("2d");
+  const wide = (one) => parseFloat(one.style.getPropertyValue("--av-width"));
+  const high = (one) => (one.height * wide(one)) / one.width;
+  const width = Math.max(460, canvases.reduce((sum, one) => sum + wide(one) + 10, 10));
+  const height = Math.max(...canvases.map(high));
+  const sheet = make("canvas");
+  const whole = height + 54 + 20 * items.length;
+  const pen = sharpPen(sheet, width, whole);
   const style = getComputedStyle(legend.closest(".attnlib-viewer"));
   pen.fillStyle = style.backgroundColor;
-  pen.fillRect(0, 0, sheet.width, sheet.height);
+  pen.fillRect(0, 0, width, whole);
   pen.fillStyle = style.color;
   pen.font = "13px system-ui, sans-serif";
   let x = 10;
   canvases.forEach((one, n) => {
-    pen.drawImage(one, x, 10);
-    pen.fillText(captions[n], x, height + 30, Math.max(one.width, canvases.length > 1 ? 0 : width - 20));
-    x += one.width + 10;
+    pen.drawImage(one, x, 10, wide(one), high(one));
+    pen.fillText(captions[n], x, height + 30, Math.max(wide(one), canvases.length > 1 ? 0 : width - 20));
+    x += wide(one) + 10;
   });
   items.forEach(([swatch, words], n) => {
     const y = height + 44 + 20 * n;

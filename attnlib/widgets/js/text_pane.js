@@ -37,16 +37,18 @@ class TextPane {
 
   draw(map, selection, look) {
     this.map = map;
-    this.selection = selection;
     this.look = look;
+    this.selection = selection;
+    if (!map.missing && selection.query >= this.chosenTokens().length) this.selection = { ...selection, query: null };
     this.message.hidden = !map.missing;
     this.message.textContent = map.missing ?? "";
+    this.sheet = null;
     const as = map.missing ? "none" : map.given ? "text" : selection.view;
     this.tokens.hidden = this.keys.hidden = as !== "text";
     this.scroll.hidden = as !== "lines" && as !== "matrix";
     this.caption.textContent = [this.name, map.label].filter(Boolean).join(": ");
     if (map.missing) { this.line = null; this.words = `${this.name}: no map: ${map.missing}`; return; }
-    this.line = map.line ?? this.source.line(map, selection);
+    this.line = map.line ?? this.source.line(map, this.selection);
     map.summary = this.summary();
     if (as === "text") this.drawText();
     if (as === "lines") this.drawLines();
@@ -137,8 +139,8 @@ class TextPane {
     const height = Math.min(whole, LINES_HEIGHT);
     const width = this.room;
     this.tall.style.height = `${whole}px`;
-    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    const pen = canvas.getContext("2d");
+    const pen = sharpPen(canvas, width, height);
+    this.sheet = { width, height };
     const style = getComputedStyle(this.element);
     pen.clearRect(0, 0, width, height);
     const offset = whole > height ? this.scroll.scrollTop : 0;
@@ -223,8 +225,8 @@ class TextPane {
     this.cell = cell;
     const width = this.margin + columns * cell + 4;
     const height = this.margin + rows * cell + 4;
-    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    const pen = canvas.getContext("2d");
+    const pen = sharpPen(canvas, width, height);
+    this.sheet = { width, height };
     pen.globalAlpha = 1;
     pen.clearRect(0, 0, width, height);
     if (!this.image || this.image.width !== columns || this.image.height !== rows) {
@@ -278,12 +280,12 @@ class TextPane {
 
   place(event) {
     const bounds = this.canvas.getBoundingClientRect();
-    const x = ((event.clientX - bounds.left) * this.canvas.width) / bounds.width;
-    const y = ((event.clientY - bounds.top) * this.canvas.height) / bounds.height;
+    const x = ((event.clientX - bounds.left) * this.sheet.width) / bounds.width;
+    const y = ((event.clientY - bounds.top) * this.sheet.height) / bounds.height;
     if (this.selection.view === "matrix") {
       return { row: Math.floor((y - this.margin) / this.cell), column: Math.floor((x - this.margin) / this.cell) };
     }
-    const offset = this.tall.offsetHeight > this.canvas.height ? this.scroll.scrollTop : 0;
+    const offset = this.tall.offsetHeight > this.sheet.height ? this.scroll.scrollTop : 0;
     const line = Math.floor((y - 4 + offset) / LINE_HEIGHT);
     return x < this.room / 2 ? { row: line, column: null } : { row: null, column: line };
   }

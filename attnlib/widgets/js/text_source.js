@@ -10,6 +10,7 @@ class TextSource {
     this.blocks = new Map();
     this.cache = new Map();
     this.exact = new Map();
+    this.failed = new Map();
     this.ask = null;
   }
 
@@ -29,8 +30,9 @@ class TextSource {
     this.maps = await Promise.all((this.spec.maps ?? []).map((one) => readHeld(this.blob, one.values)));
   }
 
-  async openRest(onBlock) {
+  async openRest(onBlock, stopped) {
     for (const [name, block] of this.where_) {
+      if (stopped()) return;
       if (this.blocks.has(name)) continue;
       this.blocks.set(name, await readHeld(this.blob, block.values));
       onBlock();
@@ -82,7 +84,9 @@ class TextSource {
     const name = (i) => this.name(selection.pageQ, selection.pageK, i);
     const absent = places.filter((i) => !this.where_.has(name(i)));
     if (absent.length) {
-      if (this.ask) { this.request(selection); return { missing: "asking the kernel for this page" }; }
+      const failed = this.failed.get(this.key(selection));
+      if (this.ask && failed === undefined) this.request(selection);
+      if (this.ask) return { missing: failed ?? "asking the kernel for this page (it answers when it is free)" };
       return { missing: "this file holds other pages or layers of the text only; a kernel has the rest" };
     }
     if (places.some((i) => !this.blocks.has(name(i)))) return { missing: "still reading this part of the page" };
@@ -177,18 +181,19 @@ class TextSource {
 
   read(answer) { return { values: answer.buffers[0], notes: [] }; }
 
+  /** Ask the kernel for one page at a time; what is wanted by then is asked for when its answer is drawn. */
   async request(selection) {
+    if (this.pending) return;
+    this.pending = true;
     const key = this.key(selection);
-    if (this.pending === key) return;
-    this.pending = key;
     try {
+      const answer = await this.ask({ ...selection });
       if (this.exact.size > 30) this.exact.clear();
-      this.exact.set(key, await this.ask({ ...selection }));
+      this.exact.set(key, answer);
     } catch (problem) {
-      this.onProblem?.(String(problem.message));
-      return;
+      this.failed.set(key, String(problem.message));
     } finally {
-      if (this.pending === key) this.pending = null;
+      this.pending = false;
     }
     this.onAnswer?.();
   }

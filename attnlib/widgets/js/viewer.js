@@ -23,6 +23,7 @@ class Viewer {
     this.active = "a";
     this.zoom = { scale: 1, x: 0, y: 0 };
     this.painted = 0;
+    this.trouble = "";
   }
 
   async start() {
@@ -30,13 +31,16 @@ class Viewer {
     this.follow(); // before the first wait: a change that comes meanwhile must not be lost
     await Promise.all(this.sources.map((source) => source.open()));
     this.photos = await Promise.all(this.page.sources.map((spec) => this.photo(spec)));
+    if (this.stopped) return; // another document came while this one was read
+    if (this.before && !sameShape(this.before, this.photos[0])) this.zoom = { scale: 1, x: 0, y: 0 };
     this.build();
     this.draw();
     // the first picture stands; the rest is read behind it
     await new Promise((keep) => requestAnimationFrame(() => setTimeout(keep)));
     for (const source of this.sources) {
-      source.openRest(() => this.schedule()).catch((problem) => {
-        this.status.textContent = `a part of this page could not be read: ${problem.message}`;
+      source.openRest(() => this.schedule(), () => this.stopped).catch((problem) => {
+        this.trouble = `A part of this page could not be read: ${problem.message}`;
+        this.schedule();
       });
     }
   }
@@ -81,25 +85,31 @@ class Viewer {
         return source.read(answer);
       };
       source.onAnswer = () => this.schedule();
-      source.onProblem = (words) => { this.status.textContent = words; };
     });
   }
 
   /** Listen to changes of the state from outside (Python). */
   follow() {
-    this.onState = () => {
+    // a new document may come in the same message, told after the state: only its own viewer may draw both
+    this.onState = () => queueMicrotask(() => {
       const next = this.model.get("state");
-      if (JSON.stringify(next) === this.sent) return;
+      if (this.stopped || JSON.stringify(next) === this.sent) return;
       Object.assign(this.state, structuredClone(next));
+      for (const side of ["a", "b"]) this.state[side] = { ...SELECTION, ...this.state[side] };
       if (!this.box) return;
       this.syncControls();
       this.draw();
-    };
+    });
     this.onDocument = () => this.renew();
     this.model.on("change:state", this.onState);
     this.model.on("change:document", this.onDocument);
-    this.onTheme = new MutationObserver(() => { if (this.box) this.theme(); });
-    this.onTheme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+    this.onScheme = () => { if (this.box && this.theme()) this.schedule(); };
+    this.onTheme = new MutationObserver(this.onScheme);
+    const marks = { attributes: true, attributeFilter: ["data-jp-theme-light", "data-vscode-theme-kind", "theme"] };
+    this.onTheme.observe(document.body, marks);
+    this.onTheme.observe(document.documentElement, marks);
+    this.scheme = matchMedia("(prefers-color-scheme: dark)");
+    this.scheme.addEventListener("change", this.onScheme);
     this.print = matchMedia("print"); // paper may have no colour: patterns stand in for it there
     this.onPrint = () => { if (this.box) this.draw(); };
     this.print.addEventListener("change", this.onPrint);
@@ -111,9 +121,16 @@ class Viewer {
     const next = this.successor = new Viewer(this.model, this.root);
     const held = this.box?.contains(document.activeElement) ? document.activeElement : null;
     const name = held?.getAttribute("aria-label");
-    Object.assign(next, { active: this.active, zoom: this.zoom });
+    Object.assign(next, { active: this.active, zoom: this.zoom, before: this.photos ? this.photos[0] : this.before });
     next.opened = [...(this.box?.querySelectorAll("details") ?? [])].map((one) => one.open);
-    await next.start();
+    try {
+      await next.start();
+    } catch (problem) {
+      if (!next.stopped) this.root.replaceChildren(make("p", { textContent: `This could not be shown: ${problem.message}` },
+        { role: "alert" }));
+      return;
+    }
+    if (next.stopped) return;
     // what the hand held before stays in the hand
     const same = held?.matches("canvas") ? next.box.querySelector(".av-stage canvas")
       : name && [...next.box.querySelectorAll("[aria-label]")].find((one) => one.getAttribute("aria-label") === name);
@@ -122,9 +139,12 @@ class Viewer {
 
   stop() {
     if (this.successor) { this.successor.stop(); return; }
+    this.stopped = true;
     clearInterval(this.timer);
     clearTimeout(this.saying);
+    cancelAnimationFrame(this.frame);
     this.onTheme?.disconnect();
+    this.scheme?.removeEventListener("change", this.onScheme);
     this.print?.removeEventListener("change", this.onPrint);
     if (this.onPaste) document.removeEventListener("paste", this.onPaste, true);
     if (this.onState) this.model.off("change:state", this.onState);
@@ -141,7 +161,11 @@ class Viewer {
     next.layer = Math.min(next.layer, source.layers.length - 1);
     next.head = Math.min(next.head, this.headCount(next) - 1);
     if ("source" in change) Object.assign(next, { map: 0, query: null, row: 0, pageQ: 0, pageK: 0 });
-    this.changed("layer" in change || "head" in change ? null : change);
+    // a token of one list is none of the other: turned round, or on another page, nothing is chosen
+    const otherList = "direction" in change && !(source.spec.same && next.pageQ === next.pageK);
+    const otherPage = "pageK" in change && next.direction === "to";
+    if (source.spec.kind === "text" && (otherList || otherPage)) next.query = null;
+    this.changed();
   }
 
   /** Change the selection of the side that a pane shows; in the difference that of both. */
@@ -153,7 +177,7 @@ class Viewer {
 
   set(change) {
     Object.assign(this.state, change);
-    this.changed(change);
+    this.changed();
   }
 
   changed() {
@@ -226,12 +250,15 @@ class Viewer {
     this.saying = setTimeout(() => { this.spoken.textContent = words; }, 700);
   }
 
-  /** Dark where JupyterLab (or the page's own colour scheme) is dark. */
+  /** Dark where JupyterLab, VS Code, Colab or else the page's own colour scheme is; tells whether that changed. */
   theme() {
-    const { jpThemeLight } = document.body.dataset;
-    const dark = jpThemeLight === undefined ? matchMedia("(prefers-color-scheme: dark)").matches
-      : jpThemeLight === "false";
+    const { jpThemeLight, vscodeThemeKind } = document.body.dataset;
+    const colab = document.documentElement.getAttribute("theme");
+    const dark = jpThemeLight ? jpThemeLight === "false" : vscodeThemeKind ? !vscodeThemeKind.endsWith("light")
+      : colab ? colab === "dark" : this.scheme.matches;
+    const before = this.box.dataset.theme;
     this.box.dataset.theme = dark ? "dark" : "light";
+    return before !== this.box.dataset.theme;
   }
 
   syncControls() { this.controls?.sync(); }
@@ -305,7 +332,7 @@ class Viewer {
         : `${percent(outside)} of the attention lies outside the patches (${
           sources[n].spec.prefix.map(shownToken).join(", ") || "other tokens"}).`].join(" ").trim();
       return maps.length > 1 && words ? `${"AB"[n]}: ${words}` : words;
-    }).concat(difference?.summary ? `A minus B: ${difference.summary}` : []).join(" ").trim();
+    }).concat(difference?.summary ? `A minus B: ${difference.summary}` : [], this.trouble).join(" ").trim();
     if (!text) {
       showRegions(this.regions, sources[0].spec.regions,
         maps.map((map, n) => ({ title: "AB"[n], rows: sources[n].shares(map) })));
@@ -347,6 +374,8 @@ class Viewer {
     this.multiples.show(cells, columns, selection, look);
   }
 }
+
+function sameShape(one, other) { return one?.width === other?.width && one?.height === other?.height; }
 
 async function render({ model, el }) {
   const viewer = new Viewer(model, el);
