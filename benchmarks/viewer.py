@@ -292,40 +292,53 @@ def first_picture(folder: Path) -> list[str]:
     return lines
 
 
+SECTIONS: dict[str, tuple[str, Callable[[Path], list[str]]]] = {
+    "keys": ("Key press to painted frame (aim: 16 ms)", latencies),
+    "sizes": ("Pages without a kernel", sizes),
+    "reports": ("Reports", reports),
+    "steps": ("Steps behind an opening", lambda _: steps()),
+    "opening": ("Opening (aim: 5 s)", lambda _: opening()),
+    "lab": ("First picture (aim: 500 ms)", first_picture),
+}
+
+
 def main() -> None:
-    """Measure, print and write the table."""
+    """Measure, print and write the table; sections that were not asked for stay as they are."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ["keys", "sizes", "reports", "opening", "steps", "lab"]
-    parser.add_argument("--only", choices=parts, action="append")
+    parser.add_argument("--only", choices=list(SECTIONS), action="append")
     parser.add_argument("--output", type=Path, default=HERE / "viewer.md")
     chosen = parser.parse_args()
-    wanted = chosen.only or parts
     torch.set_num_threads(2)
-    told = ["# The viewer, measured", "", "Made by `python benchmarks/viewer.py`; " + machine(), ""]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if "keys" in wanted:
-            told += ["## Key press to painted frame (aim: 16 ms)", "", *latencies(folder), ""]
-        if "sizes" in wanted:
-            told += ["## Pages without a kernel", "", *sizes(folder), ""]
-        if "reports" in wanted:
-            told += ["## Reports", "", *reports(folder), ""]
-        if "steps" in wanted:
-            told += ["## Steps behind an opening", "", *steps(), ""]
-        if "opening" in wanted:
-            told += ["## Opening (aim: 5 s)", "", *opening(), ""]
-        if "lab" in wanted:
-            told += ["## First picture (aim: 500 ms)", "", *first_picture(folder), ""]
-    chosen.output.write_text("\n".join(told).rstrip() + "\n")
+    told = sections_of(chosen.output)
+    for part in chosen.only or SECTIONS:
+        title, measure = SECTIONS[part]
+        under = machine()
+        with tempfile.TemporaryDirectory() as name:
+            told[title] = [under, "", *measure(Path(name))]
+        titles = [one for one, _ in SECTIONS.values() if one in told]
+        lines = ["# The viewer, measured", "", "Made by `python benchmarks/viewer.py`.", ""]
+        for one in titles:
+            lines += [f"## {one}", "", *told[one], ""]
+        chosen.output.write_text("\n".join(lines).rstrip() + "\n")
+
+
+def sections_of(path: Path) -> dict[str, list[str]]:
+    """Return the lines under each heading of a file that was written before."""
+    told: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        if line.startswith("## "):
+            lines = told[line.removeprefix("## ")] = []
+        else:
+            lines.append(line)
+    return {title: "\n".join(body).strip().splitlines() for title, body in told.items()}
 
 
 def machine() -> str:
     """Say where this was measured."""
     load = os.getloadavg()[0]
     python = sys.version.split()[0]
-    return (
-        f"{os.cpu_count()} cores, load {load:.1f} at the start, Python {python}, torch {torch.__version__}."
-    )
+    return f"{os.cpu_count()} cores, load {load:.1f} before, Python {python}, torch {torch.__version__}."
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ Process = Callable[[Image.Image], np.ndarray]
 # fits are told from misfits far apart: a straight ruler leaves 0.003 of the side, a mirrored one 0.5
 _MISFIT = 0.03
 _SNAP = 0.004
+_SMALL = 32
 
 
 def measure_view(process: Process, picture_size: tuple[int, int], input_size: tuple[int, int]) -> View:
@@ -52,8 +53,8 @@ def measure_view(process: Process, picture_size: tuple[int, int], input_size: tu
     if full == 0 or not shown.any():
         raise PictureError("the model input shows nothing of the picture: black and white look the same")
     share = np.where(shown, (ruled - black) / np.where(shown, span, 1), 0)
-    left, right = _edges(share[0], shown, axis=1, side="left to right")
-    top, bottom = _edges(share[1], shown, axis=0, side="top to bottom")
+    left, right = _edges(share[0], shown, axis=1, pixels=width)
+    top, bottom = _edges(share[1], shown, axis=0, pixels=height)
     box = (left * width, top * height, right * width, bottom * height)
     return View(picture_size, input_size, box, view_notes(box, picture_size, input_size))
 
@@ -65,23 +66,29 @@ def _rulers(height: int, width: int) -> np.ndarray:
     return rulers
 
 
-def _edges(share: np.ndarray, shown: np.ndarray, *, axis: int, side: str) -> tuple[float, float]:
+def _edges(share: np.ndarray, shown: np.ndarray, *, axis: int, pixels: int) -> tuple[float, float]:
     """Fit a straight line to a ruler; return the places 0 and 1 (as shares) of the input's two edges."""
+    side = ("top to bottom", "left to right")[axis]
     length = share.shape[axis]
     lines = np.flatnonzero(shown.any(axis=1 - axis))
     margin = min(2, (len(lines) - 2) // 2) if len(lines) > 3 else 0
     inner = lines[margin : len(lines) - margin]
     values = np.array([np.median(share.take(i, axis)[shown.take(i, axis)]) for i in inner])
+    if pixels < _SMALL:  # enlarging leaves half a pixel of the picture flat, or bent, at either end
+        straight = np.abs(values - 0.5) < 0.5 - 1.01 / pixels
+        inner, values = inner[straight], values[straight]
     places = inner + 0.5
     if len(inner) < 2:
-        raise PictureError("the model input shows too little of the picture to tell which part")
+        little = "the model input shows too little of the picture to tell which part"
+        raise PictureError(_too_small(pixels, side) or little)
     slope, start = np.polyfit(places, values, 1)
     misfit = np.abs(start + slope * places - values).max()
     spread = max(float(np.ptp(share.take(i, axis)[shown.take(i, axis)])) for i in inner)
     if slope <= 0 or misfit > _MISFIT or spread > _MISFIT:
         raise PictureError(
-            f"the processor bends, turns, mirrors or tiles the picture ({side}): a map over its input cannot "
-            "be drawn over the picture; prepare tensors yourself and call capture(model.model, inputs)"
+            _too_small(pixels, side)
+            or f"the processor bends, turns, mirrors or tiles the picture ({side}): a map over its input "
+            "cannot be drawn over the picture; prepare tensors yourself and call capture(model.model, inputs)"
         )
     first, last = start, start + slope * length
     if abs(first) < _SNAP:
@@ -89,6 +96,16 @@ def _edges(share: np.ndarray, shown: np.ndarray, *, axis: int, side: str) -> tup
     if abs(last - 1) < _SNAP:
         last = 1.0
     return float(first), float(last)
+
+
+def _too_small(pixels: int, side: str) -> str:
+    """Return the reason why so few pixels cannot be measured; nothing if they are enough."""
+    if pixels >= _SMALL:
+        return ""
+    return (
+        f"the picture has only {pixels} pixel{'s' * (pixels > 1)} from {side}: what part of so small a "
+        f"picture the model sees cannot be measured; give one of at least {_SMALL} pixels on each side"
+    )
 
 
 def view_notes(

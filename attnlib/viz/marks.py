@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Int
-from scipy import ndimage
 
 __all__ = ["areas"]
 
@@ -17,6 +16,8 @@ def areas(shades: Int[np.ndarray, "row column"], *, smallest: int = 3) -> list[t
     shades : shade 0..4 of each patch.
     smallest : areas of fewer patches get no mark.
     """
+    from scipy import ndimage  # a third of a second, for palettes with numbers only
+
     found = []
     for shade in range(1, 5):
         labels = np.asarray(ndimage.label(shades == shade)[0])  # type: ignore[index]

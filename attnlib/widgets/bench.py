@@ -25,6 +25,7 @@ from attnlib.record import AttentionRecord, Relevance
 from attnlib.regions import Regions
 from attnlib.widgets.block_norms import block_of, norms_of_blocks
 from attnlib.widgets.image_source import image_layers, readout_row
+from attnlib.widgets.poster import shown_relevance
 from attnlib.widgets.state import ExplorerState
 from attnlib.widgets.telling import region_table
 from attnlib.widgets.viewing import Viewer, viewer
@@ -82,6 +83,7 @@ class Bench:
         self.findings: Findings | None = None
         self.check: Callable[[], None] = lambda: None
         self._captured: tuple[Any, ...] | None = None
+        self._captured_picture: Picture | None = None  # kept alive: the key holds its id
         self._given: Regions | None = None
         self._inputs: Any = None
         self._looking: tuple[Picture, Future[Regions]] | None = None
@@ -116,7 +118,7 @@ class Bench:
         """Show a record that was captured elsewhere."""
         self._elsewhere = True
         self.findings = Findings(record)
-        self._captured = self._key()
+        self._captured, self._captured_picture = self._key(), self.picture
 
     def parameters(self, folder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         """Return the papermill parameters that make the present view again.
@@ -177,6 +179,7 @@ class Bench:
         _say(found, loaded, prepared)
         with self.lock:
             self.findings, self._inputs, self._captured = found, prepared.inputs, key
+            self._captured_picture = picture
             self.drop_lost_query()
 
     def query_problem(self, query: tuple[int, int] | int | None) -> str | None:
@@ -307,22 +310,14 @@ class Bench:
         )
 
     def chosen(self) -> Relevance:
-        """Return the map of the selected layer, head and query.
+        """Return the map of the selected layer (or of all, merged), head and query.
 
         Raises
         ------
         InputError
-            If layers are merged, or the direction is turned round: words are written for one layer.
+            If the direction is turned round, or layers of different grids are merged.
         """
-        from attnlib.widgets.poster import selected_relevance
-
-        state, record = self.state, self.vision()
-        if state.layers != "one" or state.direction != "from":
-            raise InputError("words are written for one layer and for where a query looks: choose those")
-        layer = image_layers(record)[state.layer][0]
-        heads = layer.heads or tuple(range(layer.num_heads))
-        head = heads[min(state.head, len(heads) - 1)] if state.heads == "one" else state.heads
-        return selected_relevance(record, place=state.layer, head=head, query=state.query)
+        return shown_relevance(self.vision(), self.state)
 
     def vision(self) -> AttentionRecord:
         """Return the part of the record that has patches."""

@@ -181,12 +181,14 @@ class Explorer(widgets.VBox):
 
     def write(self) -> None:
         """Write the text and the table of regions for the map that is shown."""
+        self.text.value, self.table.value = self._told()
+
+    def _told(self) -> tuple[str, str]:
         try:
             relevance = self.relevance()
-        except InputError as error:
-            self.text.value = self.table.value = message(str(error))
-            return
-        self.text.value, self.table.value = self.bench.told(relevance)
+        except InputError as error:  # a view that no words are written for can still be looked at and saved
+            return (message(str(error)),) * 2
+        return self.bench.told(relevance)
 
     def write_soon(self) -> None:
         """Write again when the hand has rested for a moment."""
@@ -227,7 +229,7 @@ class Explorer(widgets.VBox):
         packed = self.packed(budget_mb=budget_mb)
         body = self.said.value + packed.to_html()
         if self.bench.findings is not None:
-            body += self.bench.told(self.relevance())[0]
+            body += self._told()[0]
         return write_whole(path, page(packed.title, body))
 
     def save_png(self, path: str | os.PathLike[str]) -> Path:

@@ -36,6 +36,7 @@ class Menu:
         self.state = state
         self._guard = guard
         self._busy = threading.local()
+        self._shown: dict[str, Any] = {}
         self.model = _combobox("model", state.model, sorted(MODELS))
         text = state.kind == "text"
         known = [] if text else [f"sample:{name}" for name in samples()]
@@ -95,8 +96,12 @@ class Menu:
         return widgets.HBox(top, layout=flow), widgets.HBox(rows, layout=flow)
 
     def limit(self, layers: int, heads: int, texts: int = 1) -> None:
-        """Set how many layers, heads and texts there are."""
-        self.layer.max, self.head.max, self.item.max = layers - 1, heads - 1, texts - 1
+        """Set how many layers, heads and texts there are, without a reaction."""
+        self._busy.on = True
+        try:
+            self.layer.max, self.head.max, self.item.max = layers - 1, heads - 1, texts - 1
+        finally:
+            self._busy.on = False
         self.item.layout.display = "" if texts > 1 else "none"
 
     def offer_targets(self, labels: tuple[str, ...]) -> None:
@@ -104,26 +109,35 @@ class Menu:
         self.target.options = labels[:2000]
 
     def sync(self) -> None:
-        """Show the state in the controls, without a reaction."""
+        """Show the state in the controls, without a reaction.
+
+        What waits for the button (model, input, method, target) is only touched where the state itself
+        has changed: what the hand has chosen there meanwhile stays.
+        """
         self._busy.on = True
         try:
             state = self.state
-            for name in ("model", "picture", "layers", "heads", "direction", "palette", "measure"):
+            for name in ("layers", "heads", "direction", "palette", "measure"):
                 getattr(self, name).value = getattr(state, name)
+            waiting = {"model": state.model, "picture": state.picture, "target": _text(state.target)}
             if state.method in self.method.options:
-                self.method.value = state.method
+                waiting["method"] = state.method
+            for name, value in waiting.items():
+                if self._shown.get(name) != value:
+                    getattr(self, name).value = value
+            self._shown.update(waiting)
             self.layer.value, self.head.value = state.layer, state.head
             self.regions.value = state.show_regions
-            self.target.value = _text(state.target)
             self.query.value, self.item.value = state.query_text(), state.item
         finally:
             self._busy.on = False
 
     def _bind(self) -> None:
-        plain = ("layers", "head", "heads", "direction", "palette", "measure")
+        plain = ("layers", "heads", "direction", "palette", "measure")
         for name in plain:
             self._on(getattr(self, name), lambda value, name=name: setattr(self.state, name, value))
         self._on(self.layer, lambda value: self.state.goto(value))
+        self._on(self.head, self._choose_head)
         self._on(self.regions, lambda value: setattr(self.state, "show_regions", value))
         self._on(self.query, self._choose_query)
         self._on(self.item, lambda value: setattr(self.state, "item", value))
@@ -136,6 +150,10 @@ class Menu:
                 guarded(change["new"])
 
         control.observe(hear, names="value")
+
+    def _choose_head(self, head: int) -> None:
+        with self.state.hold_trait_notifications():
+            self.state.head, self.state.heads = head, "one"
 
     def _choose_query(self, text: str) -> None:
         self.state.choose_query(read_token(text) if self.state.kind == "text" else read_query(text))

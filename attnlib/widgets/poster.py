@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from attnlib.errors import InputError
 from attnlib.picture import Picture, View
 from attnlib.record import AttentionRecord, Relevance
 from attnlib.viz.static import overlay_image
 from attnlib.viz.theme import SEQUENTIAL, colour_map
 from attnlib.widgets.image_source import image_layers, merge_heads, named_rows
+from attnlib.widgets.state import ExplorerState
 from attnlib.widgets.text_source import MAX_PAGE, matrix_part, text_parts, token_labels
 
-__all__ = ["jpeg", "picture_poster", "selected_relevance", "text_matrix", "text_poster"]
+__all__ = ["jpeg", "picture_poster", "selected_relevance", "shown_relevance", "text_matrix", "text_poster"]
 
 _LONGEST = 460
 _LABELLED = 40
@@ -68,6 +71,35 @@ def selected_relevance(
         query=label,
         provenance=record.provenance,
         views=_view(record.views, item),
+    )
+
+
+def shown_relevance(record: AttentionRecord, state: ExplorerState) -> Relevance:
+    """Return the map of the layer (or of all, merged), heads and query that an explorer shows.
+
+    Raises
+    ------
+    InputError
+        If the direction is turned round, or layers of different grids are merged.
+    """
+    if state.direction != "from":
+        raise InputError("words are written for where a query looks, not for who looks at it: turn it round")
+    layers = image_layers(record)
+    places = [state.layer] if state.layers == "one" else list(range(len(layers)))
+    if len({layers[place][1].grid for place in places}) > 1:
+        raise InputError("these layers have different grids and cannot be merged: choose one layer")
+    maps = []
+    for place in places:
+        layer = layers[place][0]
+        heads = layer.heads or tuple(range(layer.num_heads))
+        head = heads[min(state.head, len(heads) - 1)] if state.heads == "one" else state.heads
+        maps.append(selected_relevance(record, place=place, head=head, query=state.query))
+    if state.layers == "one":
+        return maps[0]
+    scores = merge_heads(torch.stack([one.scores for one in maps]), state.layers)
+    indices = [layers[place][0].index for place in places]
+    return replace(
+        maps[0], scores=scores, options={**maps[0].options, "layers": indices, "over": state.layers}
     )
 
 

@@ -83,3 +83,17 @@ def test_a_processor_that_shows_nothing_is_refused():
 
     with pytest.raises(PictureError, match="nothing"):
         measured(lambda image: np.zeros((3, 8, 8)), (60, 60), (8, 8))
+
+
+@pytest.mark.parametrize("resample", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+@pytest.mark.parametrize("size", [(5, 8), (7, 4), (16, 31)])
+def test_a_small_picture_that_is_enlarged_is_seen_whole(size, resample):
+    view = measured(lambda image: pixels(image.resize((96, 96), resample)), size, (96, 96))
+    np.testing.assert_allclose(view.box, (0, 0, size[1], size[0]), atol=0.05 * max(size))
+
+
+def test_a_picture_too_small_to_be_measured_is_refused_for_that_reason():
+    from attnlib.errors import PictureError
+
+    with pytest.raises(PictureError, match="only 1 pixel from left to right"):
+        measured(lambda image: pixels(image.resize((96, 96))), (50, 1), (96, 96))

@@ -93,10 +93,10 @@ def test_text_and_table_follow_the_layer_that_is_shown(bench):
     assert f"<td>{percent(share[0])}</td>" in bench.table.value
     bench.state.direction = "to"
     for _ in range(100):
-        if "choose those" in bench.text.value:
+        if "turn it round" in bench.text.value:
             break
         time.sleep(0.1)
-    assert "choose those" in bench.text.value
+    assert "turn it round" in bench.text.value
     bench.state.direction = "from"
 
 
