@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from attnlib.methods.card import Option
-from attnlib.methods.decomposition import Decomposed, block_of
-from attnlib.methods.globenc import decomposed_rollout, row_normalised
-from attnlib.methods.norms import PRE_NORM_NOTE
+from attnlib.methods.decomposed_rollout import decomposed_rollout, row_normalised
+from attnlib.methods.decomposition import PRE_NORM_NOTE, Decomposed, block_of
+from attnlib.methods.options import START_LAYER
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
-from attnlib.methods.rollout import START_LAYER
 
 __all__ = ["alti"]
 
@@ -34,7 +33,9 @@ PUBLISHED_CODE = "transformer-contributions"
     bibtex="""@inproceedings{ferrando2022measuring,
   title = {Measuring the Mixing of Contextual Information in the Transformer},
   author = {Ferrando, Javier and G{\\'a}llego, Gerard I. and Costa-juss{\\`a}, Marta R.},
-  booktitle = {Proceedings of EMNLP}, pages = {8698--8714}, year = {2022}
+  booktitle = {Proceedings of the 2022 Conference on Empirical Methods in Natural Language Processing},
+  pages = {8698--8714},
+  year = {2022}
 }""",
     reference="mt-upc/transformer-contributions, src/contributions.py",
     options=(
@@ -43,7 +44,7 @@ PUBLISHED_CODE = "transformer-contributions"
             "include",
             "norm",
             "Up to where the block is followed: the norm after the attention (the paper), or the second norm "
-            "too.",
+            "too, the feed-forward left out (the published code computes both).",
             "choice",
             ("norm", "encoder"),
         ),
@@ -55,7 +56,8 @@ PUBLISHED_CODE = "transformer-contributions"
     deviations=(
         "The output y is the real one, so that what belongs to no token (bias, shift) is in it, as "
         "published.",
-        "In pre-norm models (ViT) the vectors carry no norm: T is heads and skip connection.",
+        "In pre-norm models (ViT) the vectors carry no norm: T is heads and skip connection, as in the "
+        "published code for such models.",
         "A row in which no token comes closer counts as 0.",
     ),
     variants={

@@ -11,7 +11,7 @@ from attnlib.methods.card import Option
 from attnlib.methods.engine import active_rows, blocks_of
 from attnlib.methods.papers import SELVARAJU
 from attnlib.methods.registry import method
-from attnlib.methods.request import Answer, Request
+from attnlib.methods.request import POOLER_ROW, Answer, Request
 from attnlib.record import LayerAttention
 
 __all__ = ["attention_grad_cam"]
@@ -32,9 +32,8 @@ __all__ = ["attention_grad_cam"]
         Option(
             "gradient_mean",
             "matrix",
-            "Over what a head's gradient is averaged: the whole matrix (ICCV 2021 code), or the query's "
-            "own row "
-            "over the patches (CVPR 2021 code for ViT).",
+            "Over what a head's gradient is averaged: the whole matrix (ICCV 2021 code, and CVPR 2021 code "
+            "for BERT), or the query's own row over the patches (CVPR 2021 code for ViT).",
             "choice",
             ("matrix", "row"),
         ),
@@ -43,6 +42,8 @@ __all__ = ["attention_grad_cam"]
     cost="one backward pass, then one layer; memory linear in the number of tokens",
     deviations=(
         "Heads are averaged; some copies add them up. The map differs by the number of heads only.",
+        "A head's gradient is averaged over real tokens: rows and columns of padding take no part, so that "
+        "an item does not depend on how much it was padded.",
         "No min-max stretching: a flat map stays flat.",
         "Often published under other names, 'CheferCAM' among them.",
     ),
@@ -50,9 +51,8 @@ __all__ = ["attention_grad_cam"]
 def attention_grad_cam(request: Request, *, gradient_mean: str) -> Answer:
     """Weight the heads of one layer by their mean gradient."""
     if request.reads_pool and request.pool is not None and request.layers is None:
-        layer, words = request.pool, "the pooler's own row"
-        probe = layer.weights(heads=None if layer.heads is None else list(layer.heads))
-        start = probe.new_full((layer.batch_size, 1, layer.num_queries), 1.0 / layer.num_queries)
+        layer = request.pool
+        start, words, every = request.even_weights(layer)[0][:, None], POOLER_ROW, False
     else:
         layers = request.stack(default=-1)
         if len(layers) != 1:
@@ -61,29 +61,43 @@ def attention_grad_cam(request: Request, *, gradient_mean: str) -> Answer:
             )
         layer = layers[0]
         starts = request.starts(layer)
-        start, words = starts.weights, starts.words
-    means = _matrix_mean(layer) if gradient_mean == "matrix" else None
-    columns = _patch_columns(layer)
+        start, words, every = starts.weights, starts.words, starts.every
+    over_rows, over_keys = request.even_weights(layer)
+    means = _matrix_mean(layer, over_rows, over_keys) if gradient_mean == "matrix" else None
+    over_patches = _over_patches(layer, over_keys)
     scores = start.new_zeros(*start.shape[:-1], layer.num_keys)
     for rows in blocks_of(layer, active_rows(start)):
         weights = layer.weights(queries=rows)
         if means is None:
-            factor = layer.gradients(queries=rows)[..., columns].mean(dim=-1, keepdim=True)
+            factor = _row_means(layer, rows, over_patches)[..., None]
         else:
             factor = means[:, :, None, None]
         scores += start[..., rows] @ (weights * factor).mean(dim=1).clamp(min=0)
-    every = isinstance(request.query, str) and request.query == "all"
     return Answer(scores if every else scores.squeeze(1), query=words)
 
 
-def _matrix_mean(layer: LayerAttention) -> Float[Tensor, "batch head"]:
-    """Average each head's gradient over all queries and keys."""
-    total = sum(layer.gradients(queries=rows).sum(dim=(-2, -1)) for rows in blocks_of(layer))
-    return torch.as_tensor(total) / (layer.num_queries * layer.num_keys)
+def _matrix_mean(
+    layer: LayerAttention, over_rows: Float[Tensor, "batch query"], over_keys: Float[Tensor, "batch key"]
+) -> Float[Tensor, "batch head"]:
+    """Average each head's gradient over the queries and keys that are real tokens."""
+    total = over_rows.new_zeros(layer.batch_size, layer.source.shape[1])
+    for rows in blocks_of(layer):
+        total += torch.einsum("bhr,br->bh", _row_means(layer, rows, over_keys), over_rows[:, rows])
+    return total
 
 
-def _patch_columns(layer: LayerAttention) -> slice:
+def _row_means(
+    layer: LayerAttention, rows: slice | list[int], over_keys: Float[Tensor, "batch key"]
+) -> Float[Tensor, "batch head row"]:
+    """Average the gradients of some rows over keys."""
+    return torch.einsum("bhrk,bk->bhr", layer.gradients(queries=rows).to(over_keys), over_keys)
+
+
+def _over_patches(layer: LayerAttention, over_keys: Float[Tensor, "batch key"]) -> Float[Tensor, "batch key"]:
+    """Leave the prefix tokens out of an average over keys, where the layout knows them."""
     layout = layer.key_layout
     if layout is None or layout.grid is None or layout.num_tokens != layer.num_keys:
-        return slice(None)
-    return layout.patch_slice
+        return over_keys
+    patches = torch.zeros_like(over_keys)
+    patches[:, layout.patch_slice] = over_keys[:, layout.patch_slice]
+    return patches / patches.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(patches.dtype).tiny)

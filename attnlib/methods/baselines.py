@@ -30,6 +30,7 @@ _NOTE = "a baseline: it knows nothing of the model"
     summary="Every patch (or text token) gets the same.",
     formula=r"s_j = 1/N",
     family="baseline",
+    takes_query=False,
     cost="none",
 )
 def uniform(request: Request) -> Answer:
@@ -44,6 +45,7 @@ def uniform(request: Request) -> Answer:
     formula=r"s_j \sim U(0, 1)",
     family="baseline",
     options=(Option("seed", 0, "Of the random numbers; each item of a batch has its own.", "int", low=0),),
+    takes_query=False,
     cost="none",
 )
 def random(request: Request, *, seed: int) -> Answer:
@@ -70,6 +72,7 @@ def random(request: Request, *, seed: int) -> Answer:
             high=10,
         ),
     ),
+    takes_query=False,
     cost="none",
 )
 def centre(request: Request, *, width: float) -> Answer:
@@ -103,6 +106,7 @@ def centre(request: Request, *, width: float) -> Answer:
             "What the model saw: a path, image, array or pixel tensor, or a list of one per item.",
         ),
     ),
+    takes_query=False,
     cost="one pass over the pixels",
 )
 def edges(request: Request, *, picture: Any) -> Answer:

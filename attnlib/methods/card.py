@@ -127,6 +127,7 @@ class MethodCard:
     reference : published implementation it was compared with.
     options : the choices it offers.
     needs : of "gradients", "values", "internals", "model": what the record must hold.
+    takes_query : whether it answers for a query row; the others make one map for the whole output.
     signed : whether scores may be negative.
     cost : time and memory in words.
     deviations : where it differs from paper or published code, and why.
@@ -146,6 +147,7 @@ class MethodCard:
     reference: str = ""
     options: tuple[Option, ...] = field(default=(), repr=False)
     needs: tuple[str, ...] = ()
+    takes_query: bool = True
     signed: bool = False
     cost: str = ""
     deviations: tuple[str, ...] = field(default=(), repr=False)
@@ -246,6 +248,7 @@ class MethodCard:
             ("paper", self.paper),
             ("reference", self.reference),
             ("needs", needs),
+            ("query", "" if self.takes_query else "none: one map for the whole output"),
             ("scores", "signed" if self.signed else "never negative"),
             ("cost", self.cost),
             ("extra", f'pip install "attnlib[{self.extra}]"' if self.extra else ""),

@@ -20,9 +20,13 @@ from attnlib.methods.windows import refuse_windows
 from attnlib.record import LayerAttention
 from attnlib.record.internals import BlockInternals, NormMap, NotDecomposable
 
-__all__ = ["PARTS", "Decomposed", "block_of"]
+__all__ = ["PARTS", "PRE_NORM_NOTE", "Decomposed", "block_of"]
 
 PARTS = ("attention", "residual", "norm", "encoder")
+PRE_NORM_NOTE = (
+    "the blocks of this model normalise before the attention: the norm is inside the value vectors, and "
+    "nothing is normalised after the skip connection"
+)
 _WORKING_SET = 2**19
 
 

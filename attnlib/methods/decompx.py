@@ -39,7 +39,9 @@ __all__ = ["decompx"]
   title = {{DecompX}: Explaining Transformers Decisions by Propagating Token Decomposition},
   author = {Modarressi, Ali and Fayyaz, Mohsen and Aghazadeh, Ehsan and Yaghoobzadeh, Yadollah and
             Pilehvar, Mohammad Taher},
-  booktitle = {Proceedings of ACL}, pages = {2649--2664}, year = {2023}
+  booktitle = {Proceedings of the 61st Annual Meeting of the Association for Computational Linguistics},
+  pages = {2649--2664},
+  year = {2023}
 }""",
     reference="mohsenfayyaz/DecompX, src/modeling_bert.py (biases by absolute dot product, activations by "
     "the slope through zero)",
@@ -62,6 +64,7 @@ __all__ = ["decompx"]
         ),
     ),
     needs=("values", "internals", "model"),
+    takes_query=False,
     signed=True,
     cost="tokens^2 x width numbers (with gates or unusual heads tokens^2 x the widest layer), and for each "
     "source token about the work of a forward pass: some hundred tokens",

@@ -12,14 +12,15 @@ from attnlib.errors import InputError
 from attnlib.layout import TokenLayout
 from attnlib.methods.card import Option
 from attnlib.methods.engine import Block, LinearTransition, active_rows, blocks_of
+from attnlib.methods.options import START_LAYER
 from attnlib.methods.propagation import propagated
 from attnlib.methods.queries import find_starts
 from attnlib.methods.registry import method
-from attnlib.methods.request import Answer, Request
+from attnlib.methods.request import Answer, Request, one_row
 from attnlib.methods.stream_rows import Carried, rows_between
 from attnlib.methods.streaming import carry
 from attnlib.methods.streams import Pair, relate, stream_sizes
-from attnlib.methods.transitions import START_LAYER, gradient_rows, number_bytes
+from attnlib.methods.transitions import gradient_rows, number_bytes
 from attnlib.record import LayerAttention
 
 __all__ = ["generic_relevance"]
@@ -31,9 +32,10 @@ PAIR_MATRICES = 8
     "generic_relevance",
     title="Generic attention relevance",
     summary="Adds up, over all layers, the attention that raised the target's score.",
-    formula=r"\bar A_l = \tfrac1H\sum_h (G_l^{(h)} \odot A_l^{(h)})^{+},\quad R \leftarrow R + \bar A_l "
-    r"R,\quad "
-    r"R_{sq} \leftarrow R_{sq} + \bar R_{ss}^{\top} \bar A_{sq} \bar R_{qq},\quad s = R[q,:]",
+    formula=r"\bar A_l = \tfrac1H\sum_h (G_l^{(h)} \odot A_l^{(h)})^{+},\quad "
+    r"R \leftarrow R + \bar A_l R,\quad "
+    r"R_{sq} \leftarrow R_{sq} + \bar R_{ss}^{\top} \bar A_{sq} \bar R_{qq},\quad "
+    r"R_{ss} \leftarrow R_{ss} + \bar A_{sq} R_{qs},\quad s = R[q,:]",
     family="gradient",
     paper="Chefer, Gur & Wolf, Generic Attention-model Explainability for Interpreting Bi-Modal and "
     "Encoder-Decoder Transformers, ICCV 2021, arXiv:2103.15679",
@@ -68,13 +70,13 @@ PAIR_MATRICES = 8
     "for 5,000 tokens each, refused before the work if that is not free (or above max_memory)",
     deviations=(
         "A row that received nothing from others is 0/0 in the normalisation; it counts as 0 and the map "
-        "says so. "
-        "The published encoder-decoder code then loses the whole cross-attention call, the bi-modal code "
-        "returns NaN.",
-        "Heads are averaged within each item; the published code averages over batch and heads together.",
+        "says so. The published encoder-decoder code then loses the whole cross-attention call, the bi-modal "
+        "code returns NaN.",
+        "Heads are averaged within each item; the published code averages over batch and heads together (its "
+        "CLIP notebook does not).",
         "R_tt[0,0] keeps its value; the published bi-modal code sets it to 0 at the end.",
-        "Attention itself is weighted, as in the paper; generate_ours of the published LXMERT code takes its "
-        "layer-wise relevance instead unless told use_lrp=False.",
+        "Attention itself is weighted, as in the paper; generate_ours of the published LXMERT and DETR code "
+        "takes its layer-wise relevance instead unless told use_lrp=False.",
     ),
     variants={
         "chefer-clip-notebook": "the CLIP notebook's default start_layer=-1: the last layer only.",
@@ -140,9 +142,7 @@ def _two_streams(
     record = request.record if request.layers is None else request.record.select(layers=request.layers)
     request.refuse_gaps(record.layers)
     sizes = stream_sizes(record.layers, pair)
-    probe = record.layers[0].weights(
-        heads=_one(record.layers[0].heads), queries=_one(record.layers[0].queries)
-    )
+    probe = record.layers[0].weights(**one_row(record.layers[0]))
     every = isinstance(request.query, str) and request.query == "all"
     dense = every or len(pair.readers) > 1
     if dense:
@@ -195,10 +195,6 @@ def _received(layer: LayerAttention, columns: Tensor) -> Tensor:
     """Return a layer times columns."""
     parts = [gradient_rows(layer, rows, positive=True) @ columns for rows in blocks_of(layer)]
     return torch.cat(parts, dim=1)
-
-
-def _one(kept: tuple[int, ...] | None) -> list[int]:
-    return [0] if kept is None else [kept[0]]
 
 
 def _check_size(request: Request, layers: Sequence[LayerAttention], sizes: dict[str, int]) -> None:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from attnlib.errors import InputError, MissingPackageError
-from attnlib.methods.model_input import TARGET, depends, handle_of, refuse_query
+from attnlib.methods.model_input import depends, handle_of, refuse_query
+from attnlib.methods.options import TARGET
 from attnlib.methods.papers import SELVARAJU
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
@@ -50,6 +51,7 @@ class _Scored(nn.Module):
     reference="jacobgil/pytorch-grad-cam (the normalised input of the last block, as its ViT examples)",
     options=(TARGET,),
     needs=("model",),
+    takes_query=False,
     cost="one forward and one backward pass",
     deviations=(
         "The hidden states are those the attention of a layer reads (after the norm in a pre-norm block), "
@@ -85,13 +87,17 @@ def grad_cam(request: Request, *, target: Any, variant: str | None) -> Answer:
     with torch.enable_grad():
         maps = _raw_maps(request.stream, handle, taps, as_picture, target)
     maps = maps.clamp(min=0)
-    stretched = variant == PUBLISHED_CODE
-    maps = _stretched(_stretched(maps).mean(dim=0)) if stretched else maps.mean(dim=0)
+    real = torch.ones(maps.shape[1:], dtype=torch.bool)
+    if request.seen is not None and request.seen.shape[-1] == layout.num_tokens:
+        real = request.seen[:, patches].unflatten(1, grid).to(maps.device)
+    shares = real.to(maps).mean(dim=(1, 2), keepdim=True)  # padding has no gradient: it only thins the mean
+    maps = torch.where(real, maps / shares.clamp(min=torch.finfo(maps.dtype).tiny), 0.0)
+    if variant == PUBLISHED_CODE:
+        maps = _stretched(_stretched(maps, real).mean(dim=0), real)
+    else:
+        maps = maps.mean(dim=0)
     scores = torch.zeros(len(maps), layout.num_tokens, dtype=maps.dtype)
     scores[:, patches] = maps.flatten(1)
-    if request.seen is not None and request.seen.shape[-1] == layout.num_tokens:
-        seen = request.seen.to(scores)  # padding has no gradient: it only thins the mean over the tokens
-        scores = scores * seen * (seen.shape[1] / seen.sum(dim=1, keepdim=True).clamp(min=1))
     empty = scores.sum(dim=1) == 0
     notes = ("nothing is positive: the map is empty",) if bool(empty.any()) else ()
     return Answer(scores.to(handle.start(request.stream).device), query="the output", notes=notes)
@@ -129,8 +135,8 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32)).numpy()
 
 
-def _stretched(maps: Tensor) -> Tensor:
-    """Stretch each map to [0, 1], as pytorch-grad-cam does."""
-    low = maps.amin(dim=(-2, -1), keepdim=True)
-    high = (maps - low).amax(dim=(-2, -1), keepdim=True)
-    return (maps - low) / (1e-7 + high)
+def _stretched(maps: Tensor, real: Tensor) -> Tensor:
+    """Stretch each map to [0, 1], as pytorch-grad-cam does; padding gets 0."""
+    low = maps.masked_fill(~real, torch.inf).amin(dim=(-2, -1), keepdim=True)
+    raised = torch.where(real, maps - low, 0.0)
+    return raised / (1e-7 + raised.amax(dim=(-2, -1), keepdim=True))

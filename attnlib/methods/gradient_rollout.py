@@ -10,20 +10,11 @@ from torch import Tensor
 from attnlib.errors import InputError
 from attnlib.methods.card import Option
 from attnlib.methods.engine import Block, blocks_of
+from attnlib.methods.options import DISCARD, HEADS, RESIDUAL, START_LAYER
 from attnlib.methods.propagation import propagated
 from attnlib.methods.registry import method
-from attnlib.methods.request import Answer, Request
-from attnlib.methods.transitions import (
-    DISCARD,
-    HEADS,
-    RESIDUAL,
-    START_LAYER,
-    column_divided,
-    demand_whole,
-    gradient_rows,
-    kept_entries,
-    mixed,
-)
+from attnlib.methods.request import POOLER_ROW, Answer, Request
+from attnlib.methods.transitions import column_divided, demand_whole, gradient_rows, kept_entries, mixed
 from attnlib.record import LayerAttention
 
 __all__ = ["attention_gradient", "gradient_rollout"]
@@ -51,22 +42,19 @@ _VIT_EXPLAIN = """@misc{gildenblat2020exploring,
     options=(RESIDUAL, DISCARD, START_LAYER, HEADS),
     needs=("gradients",),
     cost="one backward pass, then one pass over attention and gradients; memory linear in the number of "
-    "tokens; "
-    "with discard_ratio one N x N matrix at a time",
+    "tokens; with discard_ratio one N x N matrix at a time",
     deviations=(
-        "Each layer's attention meets its own gradient, taken after the soft-max; the published class "
-        "pairs the "
-        "first layer with the last layer's gradient and takes it before the soft-max in evaluation mode.",
+        "Each layer's attention meets its own gradient, taken after the soft-max; the published class pairs "
+        "the first layer with the last layer's gradient and takes it before the soft-max in evaluation mode.",
         "Rows, not columns, are divided by their sums.",
         "The positive part is taken after the head mean, as published (Chefer's rule takes it before).",
     ),
     variants={
         "vit-explain": "the class VITAttentionGradRollout: gradients in backward order (the first layer "
-        "meets the "
-        "last layer's), taken before the soft-max, columns divided by row sums.",
+        "meets the last layer's), taken before the soft-max, columns divided by row sums. Its default is "
+        "discard_ratio=0.9.",
         "vit-explain-function": "the function grad_rollout alone, fed with the right gradients: columns "
-        "divided by "
-        "row sums.",
+        "divided by row sums.",
     },
 )
 def gradient_rollout(
@@ -94,7 +82,8 @@ def gradient_rollout(
     def whole_layer(layer: LayerAttention) -> Block:
         other = partner[id(layer)] if variant == "vit-explain" else None
         parts = [_weighted(layer, rows, heads, other).clamp(min=0) for rows in blocks_of(layer)]
-        fused = kept_entries(torch.cat(parts, dim=1), discard_ratio, protect_first=False)
+        fused = torch.cat(parts, dim=1)
+        fused = kept_entries(fused, discard_ratio, protect_first=False, seen=request.seen)
         return column_divided(fused, residual_weight) if variant else mixed(fused, residual_weight)
 
     needs_whole = discard_ratio > 0 or variant is not None
@@ -131,8 +120,8 @@ def _weighted(
     "target's score.",
     formula=r"s = \tfrac1H\sum_h \big(G_l^{(h)} \odot A_l^{(h)}\big)[q,:]",
     family="gradient",
-    paper="Barkan et al., Grad-SAM, CIKM 2021, arXiv:2204.11073 (its positive form, over all layers); "
-    "the product itself is gradient x input at the attention weights",
+    paper="Barkan et al., Grad-SAM, CIKM 2021, arXiv:2204.11073 (its positive form, averaged over heads and "
+    "layers); the product itself is gradient x input at the attention weights",
     bibtex="""@inproceedings{barkan2021gradsam,
   title = {Grad-SAM: Explaining Transformers via Gradient Self-Attention Maps},
   author = {Barkan, Oren and Hauon, Edan and Caciularu, Avi and Katz, Ori and Malkiel, Itzik
@@ -141,7 +130,7 @@ def _weighted(
   pages = {2882--2887},
   year = {2021}
 }""",
-    reference="none: one line of torch",
+    reference="none needed: the product of two tensors",
     options=(
         Option("positive", False, "Take the positive part of each head before the mean.", "bool"),
         HEADS,
@@ -155,11 +144,9 @@ def attention_gradient(request: Request, *, positive: bool, heads: int | Sequenc
     """Return the rows of gradient x attention that the query names."""
     if request.reads_pool and request.pool is not None and request.layers is None:
         rows = gradient_rows(request.pool, None, heads=heads, positive=positive)
-        return Answer(rows.mean(dim=1), query="the pooler's own row")
+        return Answer(rows.mean(dim=1), query=POOLER_ROW)
     layers = request.stack(default=-1)
-    sizes = {(layer.num_queries, layer.num_keys) for layer in layers}
-    if len(sizes) > 1:
-        raise InputError(f"attention_gradient: the layers have different sizes {sorted(sizes)}; name one")
+    request.refuse_sizes(layers)
     starts = request.starts(layers[-1])
     scores = torch.stack([_rows_of(layer, starts.weights, heads, positive) for layer in layers]).mean(dim=0)
     notes = () if len(layers) == 1 else (f"mean over {len(layers)} layers",)

@@ -13,7 +13,8 @@ from torch import Tensor
 from attnlib.bands import percent
 from attnlib.errors import MissingPackageError
 from attnlib.methods.card import Option
-from attnlib.methods.model_input import TARGET, depends, handle_of, per_token, refuse_layers, refuse_query
+from attnlib.methods.model_input import depends, handle_of, per_token, refuse_layers, refuse_query
+from attnlib.methods.options import TARGET
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 
@@ -66,7 +67,9 @@ def _exact_weights(gradient_func: Callable[..., Any], rule: str, steps: int) -> 
     bibtex="""@inproceedings{sundararajan2017axiomatic,
   title = {Axiomatic Attribution for Deep Networks},
   author = {Sundararajan, Mukund and Taly, Ankur and Yan, Qiqi},
-  booktitle = {Proceedings of ICML}, pages = {3319--3328}, year = {2017}
+  booktitle = {Proceedings of the 34th International Conference on Machine Learning},
+  pages = {3319--3328},
+  year = {2017}
 }""",
     reference="captum, captum.attr.IntegratedGradients",
     options=(
@@ -82,6 +85,7 @@ def _exact_weights(gradient_func: Callable[..., Any], rule: str, steps: int) -> 
         TARGET,
     ),
     needs=("model",),
+    takes_query=False,
     signed=True,
     cost="steps forward and backward passes, one at a time",
     deviations=(
@@ -145,11 +149,13 @@ def integrated_gradients(
     bibtex="""@article{shrikumar2016not,
   title = {Not Just a Black Box: Learning Important Features Through Propagating Activation Differences},
   author = {Shrikumar, Avanti and Greenside, Peyton and Shcherbina, Anna and Kundaje, Anshul},
-  journal = {arXiv:1605.01713}, year = {2016}
+  journal = {arXiv preprint arXiv:1605.01713},
+  year = {2016}
 }""",
     reference="captum, captum.attr.InputXGradient",
     options=(TARGET,),
     needs=("model",),
+    takes_query=False,
     signed=True,
     cost="one forward and one backward pass",
     deviations=(

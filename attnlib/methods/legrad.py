@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from attnlib.errors import InputError
@@ -61,9 +62,8 @@ def layer_scores(
     title="LeGrad",
     summary="How much each token would raise the score if it were attended to more, over all queries and "
     "layers.",
-    formula=r"E_l = \tfrac{1}{HN}\sum_{h,i} \Big(\frac{\partial s_l}{\partial "
-    r"A_l^{(h)}}\Big)^{+}_{i,:},\quad "
-    r"s = \tfrac1L \sum_l E_l",
+    formula=r"E_l = \tfrac{1}{HN}\sum_{h,i} \Big(\frac{\partial s_l}{\partial A_l^{(h)}}\Big)^{+}_{i,:},"
+    r"\quad s = \tfrac1L \sum_l E_l",
     family="gradient",
     paper="Bousselham, Boggust, Chaybouti, Strobelt & Kuehne, LeGrad: An Explainability Method for Vision "
     "Transformers via Feature Formation Sensitivity, ICCV 2025, arXiv:2404.03214",
@@ -77,13 +77,17 @@ def layer_scores(
 }""",
     reference="WalBouss/LeGrad, legrad/wrapper.py",
     needs=("gradients",),
-    cost="one short backward pass per layer, then one pass over the gradients; memory linear in the "
-    "number of tokens",
+    takes_query=False,
+    cost="one short backward pass per layer, then one pass over the gradients; memory linear in the number "
+    "of tokens",
     deviations=(
-        "The score of each layer is the caller's: target=layer_scores(...) gives every layer its own, as "
-        "in the "
-        "paper. With an ordinary target the gradients are those of the final score, and the map says so.",
+        "The score of each layer is the caller's: target=layer_scores(...) gives every layer its own, as in "
+        "the paper. With an ordinary target the gradients are those of the final score, and the map says so.",
         "All layers unless some are named; the published wrapper takes the last two (layers=[-2, -1]).",
+        "N counts real tokens: rows of padding take no part in the mean, and columns of padding get 0, so "
+        "that an item does not depend on how much it was padded.",
+        "Self-attention only: for models that end in an attention pooler (SigLIP, CoCa) the published code "
+        "lets the pooler read every layer's tokens, and takes the gradient of the pooler's row.",
         "No min-max stretching, and layers are averaged at the resolution of the tokens (published: enlarged "
         "first, then added).",
     ),
@@ -97,7 +101,7 @@ def legrad(request: Request) -> Answer:
     for layer in reversed(layers):
         if total is not None and above is not None and layer.num_keys != above.num_keys:
             total = merge_spread(above, layer)(total)
-        own = _layer_map(layer)
+        own = _layer_map(layer, *request.even_weights(layer))
         total, above = own if total is None else total + own, layer
     assert total is not None
     scores = total / len(layers)
@@ -114,7 +118,12 @@ def legrad(request: Request) -> Answer:
     return Answer(scores, query="all rows, averaged", layout=layout, notes=notes)
 
 
-def _layer_map(layer: LayerAttention) -> Tensor:
-    """Average the positive gradient of one layer over heads and queries."""
-    parts = [layer.gradients(queries=rows).clamp(min=0).sum(dim=2).mean(dim=1) for rows in blocks_of(layer)]
-    return torch.stack(parts).sum(dim=0) / layer.num_queries
+def _layer_map(
+    layer: LayerAttention, over_rows: Float[Tensor, "batch query"], over_keys: Float[Tensor, "batch key"]
+) -> Float[Tensor, "batch key"]:
+    """Average the positive gradient of one layer over heads and over the rows of real tokens."""
+    total = torch.zeros_like(over_keys)
+    for rows in blocks_of(layer):
+        slope = layer.gradients(queries=rows).to(over_rows).clamp(min=0).mean(dim=1)
+        total += torch.einsum("br,brk->bk", over_rows[:, rows], slope)
+    return torch.where(over_keys > 0, total, 0.0)

@@ -8,7 +8,8 @@ import torch
 
 from attnlib.bands import percent
 from attnlib.methods.lrp_rules import Rules
-from attnlib.methods.model_input import TARGET, handle_of, per_token, refuse_layers, refuse_query
+from attnlib.methods.model_input import handle_of, per_token, refuse_layers, refuse_query
+from attnlib.methods.options import TARGET
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 
@@ -26,7 +27,8 @@ _DEVIATIONS = (
     "f(x)/x is taken as f(x)/(x + 1e-10), as in the published code, and as 0 where that would divide by 0.",
     "A function without a rule is refused by name when relevance would have to go through it.",
     "A length (the norm of a state as the target) keeps its gradient, which hands on all of its relevance.",
-    "For pixels no special input rule is applied (the published image examples tune a gamma rule per model).",
+    "Linear maps and convolutions keep their gradient, which is the epsilon rule without its epsilon. The "
+    "paper's vision transformers and the published image example use the gamma rule there, tuned per model.",
     "Scores are summed over the width of each embedding, or over the pixels and colours of each patch.",
 )
 
@@ -70,16 +72,19 @@ def relevance(request: Request, target: Any, *, conservative: bool) -> Answer:
     r"\operatorname{norm}\mapsto \text{deviation constant}",
     family="relevance",
     paper="Achtibat et al., AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for Transformers, ICML "
-    "2024, arXiv:2402.05602",
+    "2024, arXiv:2402.05602; in the form of gradient x input: Arras et al., 2025, arXiv:2502.15886",
     bibtex="""@inproceedings{achtibat2024attnlrp,
   title = {{AttnLRP}: Attention-Aware Layer-Wise Relevance Propagation for Transformers},
   author = {Achtibat, Reduan and Hatefi, Sayed Mohammad Vakilzadeh and Dreyer, Maximilian and Jain, Aakriti
             and Wiegand, Thomas and Lapuschkin, Sebastian and Samek, Wojciech},
-  booktitle = {Proceedings of ICML}, year = {2024}
+  booktitle = {Proceedings of the 41st International Conference on Machine Learning},
+  pages = {135--168},
+  year = {2024}
 }""",
     reference="rachtibat/LRP-eXplains-Transformers, lxt/efficient",
     options=(TARGET,),
     needs=("model",),
+    takes_query=False,
     signed=True,
     cost=_COST,
     deviations=_DEVIATIONS,
@@ -104,14 +109,21 @@ def attnlrp(request: Request, *, target: Any) -> Answer:
   title = {{XAI} for Transformers: Better Explanations through Conservative Propagation},
   author = {Ali, Ameen and Schnake, Thomas and Eberle, Oliver and Montavon, Gr{\\'e}goire and
             M{\\"u}ller, Klaus-Robert and Wolf, Lior},
-  booktitle = {Proceedings of ICML}, pages = {435--451}, year = {2022}
+  booktitle = {Proceedings of the 39th International Conference on Machine Learning},
+  pages = {435--451},
+  year = {2022}
 }""",
     reference="rachtibat/LRP-eXplains-Transformers, lxt/efficient (cp_LRP)",
     options=(TARGET,),
     needs=("model",),
+    takes_query=False,
     signed=True,
     cost=_COST,
-    deviations=_DEVIATIONS,
+    deviations=(
+        "The paper, and its code AmeenAli/XAI_Transformers, change attention and layer norms, and take "
+        "gradient x input elsewhere. Activations by f(x)/x and constant gates are those of the LXT code.",
+        *_DEVIATIONS,
+    ),
     licence=LICENCE,
 )
 def cp_lrp(request: Request, *, target: Any) -> Answer:

@@ -22,7 +22,7 @@ from attnlib.methods.torch_calls import attention_of_parts, constant, flat, name
 
 __all__ = ["ELEMENTWISE", "INTO_CONSTANTS", "LENGTHS", "LINEAR", "PRODUCTS", "Rules"]
 
-LINEAR = frozenset(
+LINEAR = frozenset(  # or linear piece by piece: input x gradient is their rule
     (
         "adaptive_avg_pool1d", "adaptive_avg_pool2d", "add", "addmm", "adjoint", "alpha_dropout", "amax",
         "avg_pool1d", "avg_pool2d", "bfloat16", "broadcast_to", "cat", "chunk", "clone", "concat",
@@ -38,11 +38,7 @@ LINEAR = frozenset(
         "upsample", "view", "view_as", "vstack", "where",
     )
 )  # fmt: skip
-PRODUCTS = frozenset(
-    (
-        "baddbmm", "bmm", "einsum", "matmul", "mm", "mv", "rmatmul",
-    )
-)  # fmt: skip
+PRODUCTS = frozenset(("baddbmm", "bmm", "einsum", "matmul", "mm", "mv", "rmatmul"))
 ELEMENTWISE = frozenset(
     (
         "celu", "elu", "erf", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid",

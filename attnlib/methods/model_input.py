@@ -1,4 +1,4 @@
-"""From what the model starts from (pixels, word embeddings) to one score per token."""
+"""Methods that run the model again: its handle, and from what it starts from to one score per token."""
 
 from __future__ import annotations
 
@@ -9,19 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlib.errors import CaptureError, InputError, LayoutError, NeedsError
-from attnlib.methods.card import Option
 from attnlib.methods.request import Request
 from attnlib.record.internals import Rerun
 
-__all__ = ["TARGET", "depends", "handle_of", "per_token", "refuse_layers", "refuse_query"]
-
-TARGET = Option(
-    "target",
-    None,
-    "What is explained: a label index or name, one per item, or a function of the output; None = what the "
-    "capture was asked for.",
-    optional=True,
-)
+__all__ = ["depends", "handle_of", "per_token", "refuse_layers", "refuse_query"]
 
 
 def handle_of(request: Request, target: Any) -> Rerun:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from attnlib.errors import InputError
 from attnlib.methods.card import Option
-from attnlib.methods.decomposition import Decomposed
+from attnlib.methods.decomposition import PRE_NORM_NOTE, Decomposed
 from attnlib.methods.engine import blocks_of
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 
 __all__ = ["attention_norm"]
-
-PRE_NORM_NOTE = (
-    "the blocks of this model normalise before the attention: the norm is inside the value vectors, and "
-    "nothing is normalised after the skip connection"
-)
 
 
 @method(
@@ -34,12 +28,16 @@ PRE_NORM_NOTE = (
     bibtex="""@inproceedings{kobayashi2020attention,
   title = {Attention is Not Only a Weight: Analyzing Transformers with Vector Norms},
   author = {Kobayashi, Goro and Kuribayashi, Tatsuki and Yokoi, Sho and Inui, Kentaro},
-  booktitle = {Proceedings of EMNLP}, pages = {7057--7075}, year = {2020}
+  booktitle = {Proceedings of the 2020 Conference on Empirical Methods in Natural Language Processing},
+  pages = {7057--7075},
+  year = {2020}
 }
 @inproceedings{kobayashi2021incorporating,
   title = {Incorporating Residual and Normalization Layers into Analysis of Masked Language Models},
   author = {Kobayashi, Goro and Kuribayashi, Tatsuki and Yokoi, Sho and Inui, Kentaro},
-  booktitle = {Proceedings of EMNLP}, pages = {4547--4568}, year = {2021}
+  booktitle = {Proceedings of the 2021 Conference on Empirical Methods in Natural Language Processing},
+  pages = {4547--4568},
+  year = {2021}
 }""",
     reference="gorokoba560/norm-analysis-of-transformer, emnlp2020 and emnlp2021",
     options=(
@@ -66,9 +64,7 @@ PRE_NORM_NOTE = (
 def attention_norm(request: Request, *, include: str) -> Answer:
     """Return the norms of the vectors that the rows of the query receive."""
     layers = request.stack(default=-1)
-    sizes = {layer.num_keys for layer in layers}
-    if len(sizes) > 1:
-        raise InputError(f"attention_norm: the layers have different sizes {sorted(sizes)}; name one")
+    request.refuse_sizes(layers)
     notes = [] if len(layers) == 1 else [f"mean over {len(layers)} layers"]
     total, words = None, None
     for layer in layers:

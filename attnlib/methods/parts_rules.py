@@ -32,12 +32,11 @@ EPS = 1e-12
 LARGEST = 2**32
 _CHUNK = 2**25
 _NOT_AFFINE = frozenset(("relu", "amax", "max", "maximum", "embedding", "get", "requires_grad"))
-_AFFINE = (LINEAR - _NOT_AFFINE) | {
-    "batch_norm",
-}  # fmt: skip
+_AFFINE = (LINEAR - _NOT_AFFINE) | {"batch_norm"}
 _SLOPED = ELEMENTWISE | {"relu"}
 _CHANNELS_FIRST = ("conv", "batch_norm")
 _ONLY_VALUES = frozenset(("scaled_dot_product_attention", "multi_head_attention_forward"))
+_FIRST_ALONE = frozenset(("expand_as", "reshape_as", "to", "type_as", "view_as"))  # the others show how
 _NO_NUMBERS = frozenset(("size", "dim", "numel", "requires_grad", "detach"))
 
 
@@ -102,6 +101,9 @@ class PartsRules:
     ) -> list[Tensor] | None:
         """Return the parts of each result; None where the result counts as a constant."""
         name, plain = name_of(func), out_of_place(func)
+        if name in _FIRST_ALONE:
+            read = [one for one in read if one is args[0]]
+            return self._affine(plain, args, kwargs, read, name) if read else None
         if name in _SLOPED and args:
             real = args[0]
             return [self._parts[real] * (plain(real, *args[1:], **kwargs) / (real + EPS))]

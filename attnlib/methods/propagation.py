@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from attnlib.methods.engine import Propagated, fused_rows, propagate, propagate_whole
-from attnlib.methods.request import Answer, Request
+from attnlib.methods.request import POOLER_ROW, Answer, Request
 from attnlib.record import LayerAttention
 
 __all__ = ["answer_of", "propagated"]
@@ -43,7 +43,7 @@ def propagated(
         start = pool_rows(request.pool).mean(dim=1, keepdim=True)
         result = run(layers, start, transition)
         result.identity = None
-        return answer_of(result, "the pooler's own row", False)
+        return answer_of(result, POOLER_ROW, False)
     starts = request.starts(layers[-1])
     return answer_of(run(layers, starts.weights, transition), starts.words, starts.every)
 

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from attnlib.errors import InputError
 from attnlib.methods.engine import blocks_of, fused_rows
+from attnlib.methods.options import HEAD_FUSION, HEADS
 from attnlib.methods.registry import method
-from attnlib.methods.request import Answer, Request
-from attnlib.methods.transitions import HEAD_FUSION, HEADS
+from attnlib.methods.request import POOLER_ROW, Answer, Request
 from attnlib.record import LayerAttention
 
 __all__ = ["raw"]
@@ -57,18 +56,14 @@ def raw(request: Request, *, head_fusion: str, heads: int | Sequence[int] | None
 
 
 def _chosen(request: Request) -> tuple[LayerAttention, ...]:
-    _ = request.stream
-    if request.layers is None:
-        return (
-            (request.record.layers[-1],)
-            if request.reads_pool or request.pool is None
-            else request.stack(default=-1)
-        )
-    chosen = request.record.select(layers=request.layers).layers
-    sizes = {(layer.num_queries, layer.num_keys) for layer in chosen}
-    if len(sizes) > 1:
-        raise InputError(f"raw: the layers {request.layers} have different sizes {sorted(sizes)}; name one")
-    return chosen
+    _ = request.stream  # there must be one only
+    if request.layers is not None:
+        chosen = request.record.select(layers=request.layers).layers
+        request.refuse_sizes(chosen)
+        return chosen
+    if request.pool is not None and not request.reads_pool:  # the pooler has no row of a token
+        return request.stack(default=-1)
+    return (request.record.layers[-1],)
 
 
 def _rows(
@@ -76,7 +71,7 @@ def _rows(
 ) -> tuple[Tensor, str]:
     if layer.kind == "pool" and request.reads_pool:
         fused = fused_rows(layer, None, head_fusion=head_fusion, heads=heads)
-        return fused.mean(dim=1), "the pooler's own row"
+        return fused.mean(dim=1), POOLER_ROW
     starts = request.starts(layer)
     if starts.every:
         parts = [fused_rows(layer, rows, head_fusion=head_fusion, heads=heads) for rows in blocks_of(layer)]

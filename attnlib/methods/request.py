@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor
 
 from attnlib.errors import InputError, LayoutError, NeedsError
@@ -16,9 +17,10 @@ from attnlib.methods.memory import demand
 from attnlib.methods.queries import Starts, find_starts
 from attnlib.record import AttentionRecord, LayerAttention
 
-__all__ = ["Answer", "Request"]
+__all__ = ["POOLER_ROW", "Answer", "Request", "one_row"]
 
 ALL_MATRICES = 8
+POOLER_ROW = "the pooler's own row"
 
 
 @dataclass(eq=False)
@@ -167,7 +169,7 @@ class Request:
         layer : whose query rows are meant.
         layout : of its query axis; None = the layer's own, or the stream's.
         """
-        probe = layer.weights(**_one_row(layer))
+        probe = layer.weights(**one_row(layer))
         if isinstance(self.query, str) and self.query == "all":
             size = layer.num_queries
             self.demand(
@@ -189,6 +191,34 @@ class Request:
             seen=seen,
         )
 
+    def even_weights(
+        self, layer: LayerAttention
+    ) -> tuple[Float[Tensor, "batch query"], Float[Tensor, "batch key"]]:
+        """Return weights that average over the query rows, and over the keys, of a layer: 0 for padding."""
+        probe = layer.weights(**one_row(layer))
+
+        def even(size: int, seen: Tensor | None) -> Tensor:
+            real = probe.new_ones(layer.batch_size, size)
+            real = seen.to(real) if seen is not None and seen.shape == real.shape else real
+            return real / real.sum(dim=-1, keepdim=True).clamp(min=1)
+
+        rows = even(layer.num_queries, None if layer.kind == "pool" else self.seen)
+        return rows, even(layer.num_keys, self.seen)
+
+    def refuse_sizes(self, layers: Sequence[LayerAttention]) -> None:
+        """Refuse layers whose maps cannot be averaged, because they have different sizes.
+
+        Raises
+        ------
+        InputError
+            Naming the sizes.
+        """
+        sizes = {(layer.num_queries, layer.num_keys) for layer in layers}
+        if len(sizes) > 1:
+            raise InputError(
+                f"{self.method}: the layers {self.layers} have different sizes {sorted(sizes)}; name one"
+            )
+
     def demand(self, needed: int, what: str, cheaper: str) -> None:
         """Refuse what would take more memory than is allowed or free.
 
@@ -203,7 +233,7 @@ class Request:
         BudgetError
             Before anything is taken.
         """
-        device = self.record.layers[0].weights(**_one_row(self.record.layers[0])).device
+        device = self.record.layers[0].weights(**one_row(self.record.layers[0])).device
         demand(needed, f"{self.method}: {what}", cheaper, max_memory=self.max_memory, device=device)
 
     def require(self, needs: Sequence[str]) -> None:
@@ -240,7 +270,8 @@ class Request:
         return ""
 
 
-def _one_row(layer: LayerAttention) -> dict[str, list[int]]:
+def one_row(layer: LayerAttention) -> dict[str, list[int]]:
+    """Return what ``weights`` is asked for one row of one head that was kept: to see its type and device."""
     return {"heads": _first(layer.heads), "queries": _first(layer.queries)}
 
 

@@ -8,23 +8,13 @@ from torch import Tensor
 
 from attnlib.errors import InputError
 from attnlib.methods.engine import Block, LinearTransition, fused_rows
+from attnlib.methods.options import DISCARD, HEAD_FUSION, HEADS, RESIDUAL, START_LAYER
 from attnlib.methods.papers import ABNAR
 from attnlib.methods.propagation import propagated
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 from attnlib.methods.streaming import carry
-from attnlib.methods.transitions import (
-    DISCARD,
-    HEAD_FUSION,
-    HEADS,
-    RESIDUAL,
-    START_LAYER,
-    column_divided,
-    demand_whole,
-    kept_entries,
-    mixed,
-    whole,
-)
+from attnlib.methods.transitions import column_divided, demand_whole, kept_entries, mixed, whole
 from attnlib.record import LayerAttention
 
 __all__ = ["rollout"]
@@ -46,20 +36,19 @@ __all__ = ["rollout"]
     "refused before the work if that is not free (or above max_memory)",
     deviations=(
         "The paper writes 0.5 A + 0.5 I; rows are divided by their sum as in its code, which is the same "
-        "unless "
-        "rows do not sum to 1 (masked rows, sinks, max or min fusion).",
-        "discard_ratio and max or min fusion are not in the paper; they come from vit-explain.",
-        "Every item of a batch is treated on its own.",
+        "unless rows do not sum to 1 (masked rows, sinks, max or min fusion).",
+        "discard_ratio and max or min fusion are not in the paper; they come from vit-explain. What is "
+        "discarded is counted among the real tokens of each item, padding left out.",
     ),
     variants={
         "vit-explain": "jacobgil/vit-explain vit_rollout.py: column j is divided by the sum of row j "
-        "(keepdim is "
-        "missing). Its class defaults are head_fusion='mean', discard_ratio=0.9. It divides the map by its "
-        "maximum afterwards; shares are not changed by that.",
+        "(keepdim is missing). Its class defaults are head_fusion='mean', discard_ratio=0.9. It divides the "
+        "map by its maximum afterwards; shares are not changed by that.",
         "rollout-matrix-literal": "0.5 A + 0.5 I as printed in the paper, rows not divided by their sum.",
-        "chefer-vit": "hila-chefer/Transformer-Explainability ViT_LRP.py: A + I, rows not divided (the "
-        "line is "
-        "commented out there), so values grow with depth.",
+        "chefer-vit": "hila-chefer/Transformer-Explainability, compute_rollout_attention of ViT_LRP.py: "
+        "A + I, rows not divided (the line is commented out), so values grow with depth. That file applies "
+        "it to relevance; the rollout of the same repository (ViT_explanation_generator.py) divides, like "
+        "the default.",
     },
 )
 def rollout(
@@ -89,7 +78,8 @@ def rollout(
         return None if moved is None else ((1.0 - residual_weight) * moved, residual_weight)
 
     def whole_layer(layer: LayerAttention) -> Block:
-        fused = kept_entries(whole(layer, head_fusion=head_fusion, heads=heads), discard_ratio)
+        fused = whole(layer, head_fusion=head_fusion, heads=heads)
+        fused = kept_entries(fused, discard_ratio, seen=request.seen)
         return column_divided(fused, residual_weight) if variant else mixed(fused, residual_weight)
 
     needs_whole = discard_ratio > 0 or variant == "vit-explain"

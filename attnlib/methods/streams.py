@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnlib.errors import InputError, LayoutError
+from attnlib.methods.request import one_row
 from attnlib.methods.transitions import ZERO_ROWS, inverse
 from attnlib.record import LayerAttention
 
@@ -165,7 +166,7 @@ def relate(
 def _start(layers: Sequence[LayerAttention], pair: Pair) -> dict[tuple[str, str], Tensor]:
     """Nothing has been received by any token of any stream."""
     sizes = stream_sizes(layers, pair)
-    first = layers[0].weights(heads=[0], queries=[0])
+    first = layers[0].weights(**one_row(layers[0]))
     batch = layers[0].batch_size
     return {
         (own, keys): first.new_zeros(batch, sizes[own], sizes[keys])

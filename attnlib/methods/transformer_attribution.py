@@ -9,11 +9,12 @@ from attnlib.errors import CaptureError
 from attnlib.methods.card import Option
 from attnlib.methods.engine import Block
 from attnlib.methods.model_input import handle_of
+from attnlib.methods.options import START_LAYER
 from attnlib.methods.propagation import propagated
 from attnlib.methods.registry import method
 from attnlib.methods.relprop_rules import RelevanceRules
 from attnlib.methods.request import Answer, Request
-from attnlib.methods.transitions import START_LAYER, number_bytes
+from attnlib.methods.transitions import number_bytes
 from attnlib.methods.windows import refuse_windows
 from attnlib.record import LayerAttention
 
@@ -35,7 +36,9 @@ BERT_CODE = "Transformer-Explainability-BERT"
     bibtex="""@inproceedings{chefer2021transformer,
   title = {Transformer Interpretability Beyond Attention Visualization},
   author = {Chefer, Hila and Gur, Shir and Wolf, Lior},
-  booktitle = {Proceedings of CVPR}, pages = {782--791}, year = {2021}
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  pages = {782--791},
+  year = {2021}
 }""",
     reference="hila-chefer/Transformer-Explainability, baselines/ViT/ViT_LRP.py and BERT_explainability",
     options=(
@@ -83,7 +86,7 @@ def transformer_attribution(
 
     answer = propagated(request, transition, start_layer=start_layer)
     if variant == BERT_CODE and starts is not None and not starts.every:
-        answer.scores = _own_to_smallest(answer.scores, starts.weights)
+        answer.scores = _own_to_smallest(answer.scores, starts.weights, request.seen)
         answer.identity = None
     return answer
 
@@ -161,7 +164,7 @@ def _check_size(request: Request, layers: tuple[LayerAttention, ...]) -> None:
     )
 
 
-def _own_to_smallest(scores: Tensor, start: Tensor) -> Tensor:
-    own = start[:, 0] > 0
-    smallest = scores.amin(dim=-1, keepdim=True)
-    return torch.where(own, smallest, scores)
+def _own_to_smallest(scores: Tensor, start: Tensor, seen: Tensor | None) -> Tensor:
+    """Give the query's own token the smallest value of the row, padding left out."""
+    real = scores if seen is None else scores.masked_fill(~seen.to(scores.device), torch.inf)
+    return torch.where(start[:, 0] > 0, real.amin(dim=-1, keepdim=True), scores)

@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnlib.methods.card import Option
 from attnlib.methods.engine import Block, blocks_of, fused_rows
-from attnlib.methods.request import Request
+from attnlib.methods.request import Request, one_row
 from attnlib.record import LayerAttention
 
 __all__ = [
-    "DISCARD",
-    "HEADS",
-    "HEAD_FUSION",
-    "RESIDUAL",
-    "START_LAYER",
     "ZERO_ROWS",
     "column_divided",
     "demand_whole",
@@ -30,28 +24,6 @@ __all__ = [
     "whole",
 ]
 
-HEAD_FUSION = Option(
-    "head_fusion", "mean", "How the heads of a layer become one matrix.", "choice", ("mean", "max", "min")
-)
-HEADS = Option("heads", None, "Heads to fuse.", "indices")
-START_LAYER = Option(
-    "start_layer",
-    0,
-    "First layer that takes part; layers below are left out. Negative counts from the end.",
-    "int",
-)
-RESIDUAL = Option(
-    "residual_weight", 0.5, "Share of the skip connection in each layer.", "float", low=0.0, high=1.0
-)
-DISCARD = Option(
-    "discard_ratio",
-    0.0,
-    "Share of each layer's fused matrix, its smallest entries, that is set to 0 (needs one N x N matrix "
-    "at a time).",
-    "float",
-    low=0.0,
-    high=1.0,
-)
 WHOLE_MATRICES = 10
 ZERO_ROWS = "some rows have nothing to share out (0/0): they count as 0"
 
@@ -129,15 +101,15 @@ def demand_whole(request: Request, layers: Sequence[LayerAttention]) -> None:
 
 def number_bytes(layer: LayerAttention) -> int:
     """Return the bytes of one attention weight of a layer."""
-    return layer.weights(heads=[_kept(layer.heads)], queries=[_kept(layer.queries)]).element_size()
-
-
-def _kept(indices: tuple[int, ...] | None) -> int:
-    return 0 if indices is None else indices[0]
+    return layer.weights(**one_row(layer)).element_size()
 
 
 def kept_entries(
-    matrix: Float[Tensor, "batch query key"], discard_ratio: float, *, protect_first: bool = True
+    matrix: Float[Tensor, "batch query key"],
+    discard_ratio: float,
+    *,
+    protect_first: bool = True,
+    seen: Bool[Tensor, "batch query"] | None = None,
 ) -> Float[Tensor, "batch query key"]:
     """Set the smallest entries of each item's matrix to 0.
 
@@ -146,10 +118,21 @@ def kept_entries(
     matrix : fused attention, one per item.
     discard_ratio : share of the entries that goes; int(ratio x query x key) of them.
     protect_first : keep entry (0, 0), as the published code does for the class token.
+    seen : True for real tokens; entries of padding are not counted, and stay as they are.
     """
+    if seen is None or seen.shape[1:] != matrix.shape[2:]:
+        return _without_smallest(matrix, discard_ratio, protect_first)
+    thinned = matrix.clone()
+    for item, real in enumerate(seen):
+        rows = torch.nonzero(real).flatten()
+        own = matrix[item][rows[:, None], rows]
+        thinned[item][rows[:, None], rows] = _without_smallest(own[None], discard_ratio, protect_first)[0]
+    return thinned
+
+
+def _without_smallest(matrix: Tensor, ratio: float, protect_first: bool) -> Tensor:
     flat = matrix.flatten(1)
-    count = int(flat.shape[1] * discard_ratio)
-    lowest = flat.topk(count, dim=-1, largest=False, sorted=False).indices
+    lowest = flat.topk(int(flat.shape[1] * ratio), dim=-1, largest=False, sorted=False).indices
     thinned = flat.scatter(1, lowest, 0.0)
     if protect_first:
         thinned[:, 0] = flat[:, 0]

@@ -118,6 +118,23 @@ def test_the_card_says_what_a_reader_must_know(name):
 
 
 @pytest.mark.parametrize("name", names())
+def test_the_card_says_whether_a_query_is_taken(record, pixels, name):
+    from attnlib.errors import InputError
+    from attnlib.methods import METHODS
+
+    card = METHODS[name]
+    if card.takes_query:
+        assert ask(record, name, pixels, query=(1, 2)).query != ask(record, name, pixels).query
+        assert "one map for the whole output" not in card.to_text()
+    elif card.family == "baseline":
+        asked = ask(record, name, pixels, query=(1, 2))
+        assert torch.equal(asked.scores, ask(record, name, pixels).scores)
+    else:
+        with pytest.raises(InputError, match=r"query"):
+            ask(record, name, pixels, query=(1, 2))
+
+
+@pytest.mark.parametrize("name", names())
 def test_options_left_out_are_stored_with_their_defaults(record, pixels, name):
     from attnlib.methods import METHODS
 

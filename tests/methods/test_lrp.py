@@ -26,7 +26,7 @@ class KeepFloat64(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def captured(model, inputs, values):
+def record_of(model, inputs, values):
     from attnlib import capture
 
     return capture(model, inputs, target=values["input"]["target"].tolist(), internals=True)
@@ -48,10 +48,10 @@ def test_relevance_equals_the_published_one(load, name, cls, method):
     model, inputs, values = load(name, cls)
     expected = torch.tensor(values[method]["relevance"])
     with KeepFloat64():
-        got = explain(captured(model, inputs, values), method).scores
+        got = explain(record_of(model, inputs, values), method).scores
     assert_close(got, expected, rtol=0, atol=1e-8 * float(expected.abs().max()))
     single, inputs, _ = load(name, cls, torch.float32)
-    got = explain(captured(single, inputs, values), method).scores
+    got = explain(record_of(single, inputs, values), method).scores
     assert_close(got.double(), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -60,7 +60,7 @@ def test_cp_lrp_without_biases_conserves_the_logit(load):
 
     model, inputs, values = load("llama", "LlamaForCausalLM")
     with KeepFloat64():
-        record = captured(model, inputs, values)
+        record = record_of(model, inputs, values)
         scores = explain(record, "cp_lrp").scores
     logits = record.output.logits[range(len(scores)), -1, values["input"]["target"]]
     assert_close(scores.sum(dim=-1), logits.detach(), rtol=1e-8, atol=1e-9)
@@ -151,7 +151,7 @@ def test_pixels_are_explained_by_patch(load):
     from attnlib import explain
 
     model, inputs, values = load("vit", "ViTForImageClassification")
-    relevance = explain(captured(model, inputs, values), "cp_lrp")
+    relevance = explain(record_of(model, inputs, values), "cp_lrp")
     assert relevance.heatmap().shape == (2, 4, 4)
     assert float(relevance.scores[:, 0].abs().max()) == 0
     assert relevance.heatmap().abs().amin() > 0
@@ -163,12 +163,12 @@ def test_a_query_or_a_missing_target_is_refused(load):
 
     model, inputs, values = load("gpt2", "GPT2LMHeadModel")
     with pytest.raises(InputError, match="leave query out"):
-        explain(captured(model, inputs, values), "attnlrp", query=0)
+        explain(record_of(model, inputs, values), "attnlrp", query=0)
     record = capture(model, inputs)
     with pytest.raises(NeedsError, match="target="):
         explain(record, "attnlrp")
     named_here = explain(record, "attnlrp", target=values["input"]["target"].tolist()).scores
-    assert_close(named_here, explain(captured(model, inputs, values), "attnlrp").scores)
+    assert_close(named_here, explain(record_of(model, inputs, values), "attnlrp").scores)
 
 
 def test_the_cards_carry_the_licence_notice():

@@ -14,6 +14,7 @@ LINES = {
     "vit-explain": 'explain(record, "rollout", discard_ratio=0.9, variant="vit-explain").heatmap()',
     "vit-explain-grad": 'explain(scored, "gradient_rollout", discard_ratio=0.9, variant="vit-explain").heatmap()',
     "chefer-rollout": 'explain(record, "rollout", start_layer=1).heatmap()',
+    "chefer-lrp-rollout": 'explain(scored, "transformer_attribution", gradients=False).heatmap()',
     "chefer-lrp": 'explain(scored, "transformer_attribution").heatmap()',
     "chefer-vit": 'explain(scored, "generic_relevance").heatmap()',
     "chefer-clip": 'explain(pair.select(stream="vision"), "generic_relevance", variant="chefer-clip-notebook").heatmap()',

@@ -52,8 +52,8 @@ def test_globenc_equals_the_published_product_layer_by_layer(bert):
     record, values = bert
     for depth in range(4):
         layers = list(range(depth + 1))
-        for key, normalize in (("rollout", False), ("row_normalised_rollout", True)):
-            got = explain(record, "globenc", query="all", layers=layers, normalize=normalize).scores
+        for key, normalise in (("rollout", False), ("row_normalised_rollout", True)):
+            got = explain(record, "globenc", query="all", layers=layers, normalise=normalise).scores
             assert_close(got, torch.tensor(values["globenc"][key][depth]), rtol=1e-10, atol=1e-11)
     real = torch.tensor(values["globenc"]["model_output"])
     assert_close(
