@@ -17,7 +17,7 @@ from attnlib.record.gaps import Gap
 __all__ = ["check_nothing_missed", "gap_notes"]
 
 _ATTENTION = ("attn", "attention")
-_NOT_ATTENTION = ("norm", "mlp", "ffn", "feed", "drop", "gate", "mask", "pos")
+_NOT_ATTENTION = ("norm", "mlp", "ffn", "feed", "drop", "gate", "mask", "pos", "connection")
 
 
 @dataclass(frozen=True)

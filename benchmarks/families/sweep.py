@@ -263,7 +263,9 @@ def table(results: list[dict[str, Any]]) -> str:
             gap = f"{one['worst']:.1e} ({compared} calls)" if compared else "its own output only"
             streams = f"{one['layers']} ({one['streams']})"
             gaps = len(one["gaps"]) or ""
-            rows.append(f"| {one['family']} | {judge(one)} | {streams} | {one['source']} | {gaps} | {gap} |")
+            raw = f"; {one['unplaced']} as raw windows only" if one["unplaced"] else ""
+            seen = f"{one['source']}{raw}"
+            rows.append(f"| {one['family']} | {judge(one)} | {streams} | {seen} | {gaps} | {gap} |")
         else:
             text = " ".join(one.get("text", "").split()).replace("|", "/")[:140]
             rows.append(f"| {one['family']} | {judge(one)} |  |  |  | {text} |")
@@ -285,12 +287,22 @@ def write_readme(results: list[dict[str, Any]]) -> None:
     for one in results:
         counts[judge(one)] = counts.get(judge(one), 0) + 1
     words = ", ".join(f"{count} {word}" for word, count in sorted(counts.items(), key=lambda pair: -pair[1]))
+    with_weights = [one for one in results if one["result"] == "captured" or one.get("has_eager")]
+    without = [one for one in results if one["result"] == "refused" and not one.get("has_eager")]
+    verdicts = [judge(one) for one in with_weights]
+    sums = (
+        f"{len(with_weights)} families that could be built have attention weights: "
+        f"{verdicts.count('exact')} exact, {verdicts.count('other run')} other run, "
+        f"{verdicts.count('refused')} refused by name, {verdicts.count('differs')} wrong. "
+        f"{len(without)} have none (convolutions, state spaces, approximations): all refused by name."
+    )
     head = (HERE / "head.md").read_text()
     made = {one.get("commit", ""): 0 for one in results}
     for one in results:
         made[one.get("commit", "")] += 1
     rows = ", ".join(f"{count} by {name or 'earlier commits'}" for name, count in made.items())
-    text = f"{head}\n{len(results)} families tried: {words}. Rows by commit: {rows}.\n\n{table(results)}\n"
+    tried = f"{len(results)} families tried: {words}. Rows by commit: {rows}."
+    text = f"{head}\n{sums}\n\n{tried}\n\n{table(results)}\n"
     (HERE / "README.md").write_text(text)
 
 

@@ -161,7 +161,9 @@ def test_global_tokens_of_a_text_replace_the_rows_of_their_windows(library):
         torch.testing.assert_close(mine.sum(-1), torch.ones(2, 3, 16), rtol=1e-4, atol=1e-5)
         for item, seeing in ((0, [0, 7]), (1, [0])):
             for rank, place in enumerate(seeing):
-                torch.testing.assert_close(mine[item, :, place], whole[item, :, :, rank], rtol=1e-4, atol=1e-6)
+                torch.testing.assert_close(
+                    mine[item, :, place], whole[item, :, :, rank], rtol=1e-4, atol=1e-6
+                )
             for row in {*range(16)} - {*seeing}:
                 theirs = banded[item, :, row]  # [head, global tokens and offsets]
                 for rank, place in enumerate(seeing):

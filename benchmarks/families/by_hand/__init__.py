@@ -1,5 +1,16 @@
 """Families whose parts must fit each other: their small configs and their inputs, written out."""
 
-from by_hand import detectors, pairs, pictures, sequences, tracker
+from by_hand import detectors, eyes, films, pages, pairs, pictures, sequences, texts, tracker, voices
 
-MADE = {**detectors.MADE, **pictures.MADE, **sequences.MADE, **pairs.MADE, **tracker.MADE}
+MADE = {
+    **detectors.MADE,
+    **eyes.MADE,
+    **films.MADE,
+    **pages.MADE,
+    **pairs.MADE,
+    **pictures.MADE,
+    **sequences.MADE,
+    **texts.MADE,
+    **tracker.MADE,
+    **voices.MADE,
+}

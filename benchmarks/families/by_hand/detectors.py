@@ -86,7 +86,7 @@ def sam_hq() -> Made:
     }
 
 
-def _hiera() -> Given:
+def hiera() -> Given:
     return {
         "hidden_size": 12,
         "embed_dim_per_stage": [12, 24, 48, 96],
@@ -103,7 +103,7 @@ def _hiera() -> Given:
 def sam2() -> Made:
     """Build a hierarchical encoder with pooled queries, and the decoder of masks."""
     vision = {
-        "backbone_config": {"model_type": "sam2_hiera_det_model", **_hiera()},
+        "backbone_config": {"model_type": "sam2_hiera_det_model", **hiera()},
         "backbone_channel_list": [96, 48, 24, 12],
         "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
         "fpn_hidden_size": 32,

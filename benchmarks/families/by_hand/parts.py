@@ -48,3 +48,9 @@ def word_inputs(length: int = 11) -> Given:
 def built(name: str, config: Any) -> Any:
     torch.manual_seed(0)
     return getattr(library, name)(config).eval()
+
+
+def placed(count: int, token: int, length: int = 7) -> Given:
+    """Return words after as many places of an image as it has tokens."""
+    ids = torch.cat([torch.full((2, count), token), token_ids(length) % 190 + 5], 1)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

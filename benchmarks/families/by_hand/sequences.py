@@ -230,7 +230,10 @@ def pocket_tts_audio_tokenizer() -> Made:
 
 def moonshine_streaming() -> Made:
     """Build speech that is heard piece by piece."""
-    config = library.MoonshineStreamingConfig(vocab_size=256, **SMALL, encoder_config=SMALL)
+    ear = {**PLAIN, "num_key_value_heads": 4, "sliding_windows": [[16, 4], [16, 0]]}
+    config = library.MoonshineStreamingConfig(
+        vocab_size=256, **PLAIN, num_key_value_heads=4, encoder_config=ear
+    )
     return built("MoonshineStreamingModel", config), {
         "input_values": noise(2, 8000),
         "decoder_input_ids": token_ids(5),
