@@ -24,3 +24,36 @@ def reference():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Maker of tiny transformers models with random weights: tiny("BertModel", seed=3, vocab_size=50)."""
+    import torch
+    import transformers
+
+    sizes = {"hidden_size": 24, "intermediate_size": 31, "num_hidden_layers": 2, "num_attention_heads": 3}
+
+    def make(name, *, seed=0, **changes):
+        torch.manual_seed(seed)
+        kind = getattr(transformers, name)
+        return kind(kind.config_class(**{**sizes, **changes})).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def saliency():
+    """The embedded vision model, loaded once for all tests; read only."""
+    from attnlib import load_model
+
+    return load_model("dinov2-small-saliency")
+
+
+@pytest.fixture(scope="session")
+def poster():
+    """The sample poster and its named parts: reading its words takes seconds, so it is done once."""
+    from attnlib import find_regions, load_picture
+
+    picture = load_picture("sample:poster")
+    return picture, find_regions(picture)

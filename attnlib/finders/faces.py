@@ -57,6 +57,7 @@ def detect_faces(pixels: np.ndarray) -> list[FaceBox]:
     MissingPackageError
         If scikit-image is not installed.
     """
+    _cascade()
     height, width = pixels.shape[:2]
     step = max(1.0, max(height, width) / _WORKING_SIDE)
     small = _shrunk(pixels, step)

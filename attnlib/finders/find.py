@@ -11,6 +11,7 @@ import numpy as np
 from attnlib.errors import AttnlibError, MissingPackageError
 from attnlib.finders.faces import AROUND, SMALLEST, face_regions
 from attnlib.finders.given import given_boxes, given_masks, segmented
+from attnlib.finders.names import free_name
 from attnlib.finders.overlap import arrange, without_text_faces
 from attnlib.finders.positions import positions as position_regions
 from attnlib.finders.text import text_regions
@@ -42,7 +43,8 @@ def find_regions(
     faces : look for upright frontal faces and tell their parts, as fractions of the height of the face
         box (see FACE_PARTS); or your own detector: a function that gets the pixels and returns boxes
         (left, top, right, bottom).
-    boxes : {name: (left, top, right, bottom)} in pixels, or COCO (a mapping, or the path of a JSON file).
+    boxes : {name: (left, top, right, bottom)} in pixels, a list of such boxes, or COCO (a mapping, or the
+        path of a JSON file).
     masks : {name: [height, width] array or path of a PNG}, or COCO.
     segmenter : a function that gets the pixels and returns {name: mask}.
     positions : add the halves, thirds and the border of the picture; they overlap the other parts.
@@ -70,14 +72,15 @@ def find_regions(
     if found:
         notes.append(f"Given by hand: {len(found)}.")
     if segmenter is not None:
-        parts, said = _asked("The segmenter", lambda: (segmented(segmenter, loaded), []))
-        found += [_renamed(part, found) for part in parts]
-        notes += said or [f"The segmenter found {len(parts)} parts."]
+        parts, said = _asked("it", lambda: (segmented(segmenter, loaded), []))
+        found += _renamed(parts, found)
+        count = f"{len(parts)} {'part' if len(parts) == 1 else 'parts'} found."
+        notes += [f"Segmenter: {line}" for line in said or [count]]
     for source, finder, name in (("Text", text, "text"), ("Faces", faces, "faces")):
         if finder is False:
             continue
         parts, said = _found(name, finder, loaded)
-        found += [_renamed(part, found) for part in parts]
+        found += _renamed(parts, found)
         notes += [f"{source}: {line}" for line in said]
     found, dropped = without_text_faces(found)
     found, cut = arrange(found)
@@ -134,10 +137,20 @@ def _asked(who: str, ask: Callable[[], tuple[list[Region], list[str]]]) -> tuple
         return [], [f"not looked for: {who} failed with {type(error).__name__}: {reason}."]
 
 
-def _renamed(region: Region, taken: Sequence[Region]) -> Region:
-    """Give a region a number where its name is taken."""
-    names = {one.name for one in taken}
-    number, name = 2, region.name
-    while name in names:
-        name, number = f"{region.name} ({number})", number + 1
-    return region if name == region.name else replace(region, name=name)
+def _renamed(parts: Sequence[Region], found: Sequence[Region]) -> list[Region]:
+    """Give parts a number where their names are taken; what is a part of them, or around them, follows."""
+    taken, names = {one.name for one in found}, {}
+    for part in parts:
+        names[part.name] = free_name(part.name, taken)
+        taken.add(names[part.name])
+    return [
+        replace(
+            part,
+            name=names[part.name],
+            details={
+                key: names.get(value, value) if key in ("part_of", "around") else value
+                for key, value in part.details.items()
+            },
+        )
+        for part in parts
+    ]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from attnlib.errors import InputError
+from attnlib.finders.names import free_name
 from attnlib.finders.shapes import box_mask, polygon_mask, run_length_mask
 from attnlib.picture import Picture, load_picture
 from attnlib.regions import Region, Regions
@@ -23,8 +24,9 @@ def given_boxes(boxes: Any, picture: Picture) -> list[Region]:
 
     Parameters
     ----------
-    boxes : {name: (left, top, right, bottom)} in pixels of the upright picture, or {name: [box, box]};
-        or a COCO document (a mapping with "annotations", or the path of a JSON file).
+    boxes : {name: (left, top, right, bottom)} in pixels of the upright picture, or {name: [box, box]}; a list
+        of boxes, which are numbered; or a COCO document (a mapping with "annotations", or the path of a JSON
+        file).
     picture : the picture that they belong to.
 
     Raises
@@ -35,14 +37,19 @@ def given_boxes(boxes: Any, picture: Picture) -> list[Region]:
     if isinstance(boxes, str | os.PathLike):
         boxes = _read_json(Path(boxes))
     if not isinstance(boxes, Mapping):
-        raise InputError(
-            f"boxes must be {{name: (left, top, right, bottom)}} or COCO, got {type(boxes).__name__}"
-        )
+        rows = _numbers(boxes)
+        if rows is None or rows.ndim != 2:
+            raise InputError(
+                "boxes must be {name: (left, top, right, bottom)}, a list of such boxes, or COCO, got "
+                f"{type(boxes).__name__}"
+            )
+        boxes = {f"box {number}": row for number, row in enumerate(rows, start=1)}
     if "annotations" in boxes:
         return _coco(boxes, picture)
     regions = []
     for name, given in boxes.items():
-        many = given if np.ndim(given) == 2 else [given]
+        rows = _numbers(given)
+        many = given if rows is not None and rows.ndim == 2 else [given]
         mask = np.zeros(picture.size, dtype=np.float32)
         for box in many:
             np.maximum(mask, _checked_box(str(name), box, picture.size), out=mask)
@@ -102,21 +109,23 @@ def segmented(segmenter: Callable[[np.ndarray], Any], picture: Picture) -> list[
     for name, mask in pairs:
         array = np.asarray(mask)
         if array.any():
-            named[_free(str(name), named)] = array
+            named[free_name(str(name), named)] = array
     source = getattr(segmenter, "__name__", type(segmenter).__name__)
     regions = given_masks(named, picture) if named else []
     return [Region(r.name, r.mask, "mask", f"segmenter {source}") for r in regions]
 
 
-def _free(name: str, taken: Mapping[str, Any]) -> str:
-    free, number = name, 2
-    while free in taken:
-        free, number = f"{name} {number}", number + 1
-    return free
+def _numbers(given: Any) -> np.ndarray | None:
+    """Return what was given as an array of numbers, or None if it is none."""
+    try:
+        return np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        return None
 
 
 def _checked_box(name: str, box: Any, size: tuple[int, int]) -> np.ndarray:
-    edges = np.asarray(box, dtype=float).flatten()
+    numbers = _numbers(box)
+    edges = np.zeros(0) if numbers is None else numbers.flatten()
     if edges.size != 4 or not np.isfinite(edges).all():
         raise InputError(f"the box {name!r} must be (left, top, right, bottom), got {box!r}")
     left, top, right, bottom = edges.tolist()

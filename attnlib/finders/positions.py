@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, product
+
 import numpy as np
 
+from attnlib.finders.shapes import box_mask
 from attnlib.regions import Region, Regions
 
-__all__ = ["BORDER", "nine_fields", "positions"]
+__all__ = ["BORDER", "FIELDS", "nine_fields", "positions"]
 
 BORDER = 0.1
 """Width of the border, as a fraction of the picture's height (above, below) and width (at the sides)."""
-
-_ROWS = ("upper", "middle", "lower")
-_COLUMNS = ("left", "centre", "right")
+FIELDS = (
+    "upper left", "upper centre", "upper right",
+    "middle left", "centre", "middle right",
+    "lower left", "lower centre", "lower right",
+)  # fmt: skip
+"""The nine fields of a picture, row by row."""
 
 
 def positions(size: tuple[int, int]) -> Regions:
@@ -26,19 +32,18 @@ def positions(size: tuple[int, int]) -> Regions:
     size : (height, width) of the picture in pixels.
     """
     height, width = size
-    rows, columns = np.linspace(0, height, 3), np.linspace(0, width, 4)
-    upright = {
-        "the upper half": _strip(size, rows[0], rows[1], axis=0),
-        "the lower half": _strip(size, rows[1], rows[2], axis=0),
-        "the left third": _strip(size, columns[0], columns[1], axis=1),
-        "the centre third": _strip(size, columns[1], columns[2], axis=1),
-        "the right third": _strip(size, columns[2], columns[3], axis=1),
+    third = width / 3
+    boxes = {
+        "the upper half": (0, 0, width, height / 2),
+        "the lower half": (0, height / 2, width, height),
+        "the left third": (0, 0, third, height),
+        "the centre third": (third, 0, 2 * third, height),
+        "the right third": (2 * third, 0, width, height),
     }
-    inside = _strip(size, height * BORDER, height * (1 - BORDER), axis=0) * _strip(
-        size, width * BORDER, width * (1 - BORDER), axis=1
-    )
-    upright[f"the border (outer {100 * BORDER:.0f} % on each side)"] = 1 - inside
-    return Regions(tuple(_position(name, mask) for name, mask in upright.items()), size)
+    masks = {name: box_mask(box, size) for name, box in boxes.items()}
+    inside = box_mask((BORDER * width, BORDER * height, (1 - BORDER) * width, (1 - BORDER) * height), size)
+    masks[f"the border (outer {100 * BORDER:.0f} % on each side)"] = 1 - inside.astype(np.float32)
+    return _regions(masks, size)
 
 
 def nine_fields(size: tuple[int, int]) -> Regions:
@@ -48,25 +53,12 @@ def nine_fields(size: tuple[int, int]) -> Regions:
     ----------
     size : (height, width) of the picture in pixels.
     """
-    rows, columns = np.linspace(0, size[0], 4), np.linspace(0, size[1], 4)
-    fields = []
-    for i, row in enumerate(_ROWS):
-        for j, column in enumerate(_COLUMNS):
-            name = "the centre" if (i, j) == (1, 1) else f"the {row} {column}"
-            mask = _strip(size, rows[i], rows[i + 1], axis=0) * _strip(
-                size, columns[j], columns[j + 1], axis=1
-            )
-            fields.append(_position(name, mask))
-    return Regions(tuple(fields), size)
+    rows, columns = (pairwise(np.linspace(0, side, 4)) for side in size)
+    boxes = [(left, top, right, bottom) for (top, bottom), (left, right) in product(rows, columns)]
+    masks = {f"the {name}": box_mask(box, size) for name, box in zip(FIELDS, boxes, strict=True)}
+    return _regions(masks, size)
 
 
-def _position(name: str, mask: np.ndarray) -> Region:
-    return Region(name, mask, "position", "position")
-
-
-def _strip(size: tuple[int, int], start: float, stop: float, *, axis: int) -> np.ndarray:
-    """Return the band of pixels between two coordinates; a pixel on an edge is covered in part."""
-    pixel = np.arange(size[axis])
-    covered = np.clip(np.minimum(stop, pixel + 1) - np.maximum(start, pixel), 0, 1).astype(np.float32)
-    line = covered[:, None] if axis == 0 else covered[None, :]
-    return np.broadcast_to(line, size)
+def _regions(masks: dict[str, np.ndarray], size: tuple[int, int]) -> Regions:
+    items = (Region(name, mask, "position", "position") for name, mask in masks.items())
+    return Regions(tuple(items), size)

@@ -16,10 +16,10 @@ __all__ = ["box_mask", "polygon_mask", "run_length_mask"]
 def box_mask(box: Sequence[float | int], size: tuple[int, int]) -> np.ndarray:
     """Return the pixels of a box (left, top, right, bottom); a pixel on an edge is covered in part."""
     left, top, right, bottom = (float(edge) for edge in box)
-    rows = _covered(top, bottom, size[0])
-    columns = _covered(left, right, size[1])
-    mask = rows[:, None] * columns[None, :]
-    return mask > 0 if bool(np.isin(mask, (0, 1)).all()) else mask
+    rows, columns = _covered(top, bottom, size[0]), _covered(left, right, size[1])
+    if np.isin(rows, (0, 1)).all() and np.isin(columns, (0, 1)).all():
+        return (rows > 0)[:, None] & (columns > 0)[None, :]
+    return rows[:, None] * columns[None, :]
 
 
 def polygon_mask(

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnlib.errors import MissingPackageError
+from attnlib.finders.names import free_name
+from attnlib.finders.positions import FIELDS
 from attnlib.finders.shapes import polygon_mask
 from attnlib.regions import Region
 
@@ -70,7 +72,7 @@ def text_regions(
     pixels : uint8 RGB, [height, width, 3].
     reader : gets the pixels and returns (corners, words, confidence) for each line; rapidocr if omitted.
     """
-    size = pixels.shape[:2]
+    size = (pixels.shape[0], pixels.shape[1])
     lines = read_lines(pixels) if reader is None else [_line(*line) for line in reader(pixels)]
     source = "rapidocr" if reader is None else "your reader"
     readable = [line for line in lines if line.confidence >= _READABLE and _has_words(line.words)]
@@ -82,20 +84,19 @@ def text_regions(
         )
     readable.sort(key=lambda line: -_area(line.corners))
     most = int(min(_MOST_LINES, max(8, _MEMORY // (size[0] * size[1]))))
-    masks = [polygon_mask(line.corners, (size[0], size[1])) for line in readable[:most]]
+    masks = [polygon_mask(line.corners, size) for line in readable[:most]]
     kept = [(line, mask) for line, mask in zip(readable, masks, strict=False) if mask.any()]
     seen = [_spoken(line) for line, _ in kept]
     regions = []
     for (line, mask), name in zip(kept, seen, strict=True):
         full = f"{name} ({_where(mask)})" if seen.count(name) > 1 else name
         details = {"words": line.words}
-        regions.append(
-            Region(_distinct(full, regions), mask, "text", source, float(line.confidence), details)
-        )
+        free = free_name(full, {region.name for region in regions})
+        regions.append(Region(free, mask, "text", source, float(line.confidence), details))
     if len(readable) > most:
         mask = np.zeros(size, dtype=bool)
         for line in readable[most:]:
-            mask |= polygon_mask(line.corners, (size[0], size[1]))
+            mask |= polygon_mask(line.corners, size)
         count = len(readable) - most
         regions.append(
             Region(f"the {count} smallest lines of text", mask, "text", source, None, {"lines": count})
@@ -143,21 +144,13 @@ def _has_words(words: str) -> bool:
     return len(signs) >= 2 or (len(signs) == 1 and wide)
 
 
-def _distinct(name: str, regions: Sequence[Region]) -> str:
-    names = {region.name for region in regions}
-    number = 2
-    free = name
-    while free in names:
-        free, number = f"{name}, {number}", number + 1
-    return free
-
-
 def _where(mask: np.ndarray) -> str:
     """Name the field of the picture in which the middle of a mask lies."""
     rows, columns = np.nonzero(mask)
-    vertical = ("upper", "middle", "lower")[min(2, int(3 * rows.mean() / mask.shape[0]))]
-    across = ("left", "centre", "right")[min(2, int(3 * columns.mean() / mask.shape[1]))]
-    return "centre" if (vertical, across) == ("middle", "centre") else f"{vertical} {across}"
+    row, column = (
+        int(3 * place.mean() / side) for place, side in zip((rows, columns), mask.shape, strict=True)
+    )
+    return FIELDS[3 * row + column]
 
 
 def _area(corners: Any) -> float:

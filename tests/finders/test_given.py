@@ -32,12 +32,22 @@ def test_boxes_become_regions_and_the_rest_is_background(picture):
     assert "Given by hand: 2." in regions.notes
 
 
+def test_boxes_without_names_are_numbered(picture):
+    for given in ([(5, 7, 20, 30), (30, 2, 40, 9)], np.array([[5, 7, 20, 30], [30, 2, 40, 9]])):
+        regions = find(picture, boxes=given)
+        assert {"box 1", "box 2"} <= set(regions.names)
+        assert regions["box 2"].mask.sum() == 10 * 7
+
+
 @pytest.mark.parametrize(
     ("box", "words"),
     [
         ((20, 7, 5, 30), "is empty"),
         ((100, 100, 120, 130), "outside"),
         ((1, 2, 3), "must be"),
+        ("left", "must be"),
+        ([(1, 2, 3, 4), (1, 2)], "must be"),
+        (None, "must be"),
         ((0, 0, np.nan, 4), "must be"),
     ],
 )

@@ -103,6 +103,24 @@ def test_a_map_that_jumps_is_called_unstable(scene):
     assert found.to_dict()["stable"] is False
 
 
+def test_padding_is_no_part_of_the_area_that_a_band_is_measured_by(scene):
+    from attnlib import Region, Relevance, TokenLayout
+    from attnlib.interpretation.views import stability_of
+    from attnlib.picture import View
+
+    seen = torch.arange(GRID[0] * GRID[1])[None] < 5 * GRID[1]  # below is padding
+    even = Relevance(
+        torch.ones(1, GRID[0] * GRID[1]), TokenLayout(GRID, 10), views=(View.whole(SIZE, SIZE),), seen=seen
+    )
+    mask = np.zeros(SIZE, bool)
+    mask[:50, :50] = True
+    found = stability_of(
+        [Region("corner", mask)], ["low"], even, scene[0], lambda *_: even, (0.5, 1.5, 3.0), text=True,
+        progress=nothing,
+    )  # fmt: skip
+    assert found["corner"].same_band == 8  # an even map gives every part its even share
+
+
 def position(region, picture, make):
     from attnlib import Regions
     from attnlib.interpretation.place import position_shares
@@ -256,19 +274,19 @@ def test_unknown_checks_and_checks_without_a_model_are_refused():
     relevance = Relevance(torch.ones(1, 35), TokenLayout((5, 7), 10))
     with pytest.raises(InputError, match="no check 'magic'"):
         interpret(relevance, checks="magic")
+    with pytest.raises(InputError, match="empty selection"):
+        interpret(relevance, checks=[])
     with pytest.raises(InputError, match="picture= and model="):
         interpret(relevance, checks="all")
 
 
 @pytest.fixture(scope="module")
-def poster_text():
-    from attnlib import capture, explain, find_regions, interpret, load_model, load_picture
+def poster_text(poster, saliency):
+    from attnlib import capture, explain, interpret
 
-    picture = load_picture("sample:poster")
-    loaded = load_model("dinov2-small-saliency")
+    (picture, regions), loaded = poster, saliency
     record = capture(loaded, loaded.prepare([picture], size=140))
     relevance = explain(record, "rollout", start_layer=6)
-    regions = find_regions(picture)
     text = interpret(
         relevance,
         regions,
@@ -302,6 +320,14 @@ def test_all_checks_of_the_real_model_stand_in_the_text(poster_text):
     assert "People are predicted to look" in text.to_text()
     assert len(text.claims) <= 12
     text.to_json()
+
+
+def test_what_is_an_outlier_of_the_norm_is_one_rule_in_the_text_and_in_the_trust_panel(poster_text):
+    from attnlib.evaluate import artifact_patches, token_norms
+
+    text, relevance, _, picture, loaded = poster_text
+    norms = token_norms(loaded.model, loaded.prepare([picture], size=140).inputs, relevance.layout)
+    assert text.checks["artifacts"].by_norm == int(artifact_patches(norms).sum())
 
 
 def test_artifacts_can_be_set_aside(poster_text):
@@ -341,6 +367,18 @@ def test_a_model_that_raises_leaves_notes_and_the_text_stands(poster_text):
     )
     assert any("'causal': RuntimeError: no memory" in note for note in text.notes)
     assert text.claims
+    assert all(claim.stability is None for claim in text.claims)
+
+
+def test_a_map_that_does_not_come_out_again_is_compared_with_no_view(poster_text):
+    from dataclasses import replace
+
+    from attnlib import interpret
+
+    _, relevance, regions, picture, loaded = poster_text
+    other = replace(relevance, scores=relevance.scores.flip(-1))
+    text = interpret(other, regions, picture=picture, model=loaded, checks="stability", progress=False)
+    assert any("gives another map" in note for note in text.notes)
     assert all(claim.stability is None for claim in text.claims)
 
 

@@ -64,12 +64,12 @@ def test_impossible_edits_are_refused(picture, mask):
         rewritten(picture, mask, "  ")
 
 
-def test_attention_and_answer_are_measured_at_the_same_places_in_every_version(picture, mask):
-    from attnlib import Regions, capture, explain, load_model
+def test_attention_and_answer_are_measured_at_the_same_places_in_every_version(picture, mask, saliency):
+    from attnlib import Regions, capture, explain
     from attnlib.interpretation.experiments import attention_and_answer
     from attnlib.picture.edits import hidden
 
-    loaded = load_model("dinov2-small-saliency")
+    loaded = saliency
     regions = Regions.from_masks({"box": mask, "rest": ~mask})
     versions = {"as it is": picture, "box hidden": hidden(picture, mask)}
     table, maps = attention_and_answer(versions, regions, loaded, size=98, start_layer=6)

@@ -8,13 +8,6 @@ WORDS = ["a", "red", "star", "blue", "ring", "over", "the", "sea"]
 
 
 @pytest.fixture(scope="session")
-def saliency():
-    from attnlib import load_model
-
-    return load_model("dinov2-small-saliency")
-
-
-@pytest.fixture(scope="session")
 def minilm():
     from attnlib import load_model
 
