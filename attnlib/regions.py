@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlib.errors import InputError
+from attnlib.picture import Box
 from attnlib.record import Relevance
 
 __all__ = ["Region", "Regions"]
 
-Box = tuple[float | int, float | int, float | int, float | int]
 _ROUNDING = 1e-4  # how far a coverage may lie above 1
 
 
@@ -29,10 +29,12 @@ class Region:
     ----------
     name : what a reader would call it, such as 'the words "A LIFE"' or "mouth and chin".
     mask : how much of each pixel belongs to it, 0..1 (or boolean), [height, width] of the original picture.
-    kind : "text", "face", "face part", "box", "mask", "position" or "background".
+    kind : "text", "face", "face part", "around" (what lies next to a face), "box", "mask", "position" or
+        "background".
     source : who found it, such as "rapidocr", "given".
     confidence : the finder's own confidence, 0..1, if it has one.
-    details : further facts, such as the words read, or ``part_of``: the region it is a part of.
+    details : further facts, such as the words read, or ``part_of`` and ``around``: the region it is a part
+        of, or lies next to.
 
     Raises
     ------
@@ -106,7 +108,7 @@ class Regions:
             If there is no mask, or one is not [height, width], differs in size, or holds numbers
             that are no coverage (negative, not finite, above 255).
         """
-        if not masks:
+        if not isinstance(masks, Mapping) or not masks:
             raise InputError("from_masks got no mask: give {name: [height, width] array}")
         items = [Region(str(name), _coverage(mask, str(name))) for name, mask in masks.items()]
         sizes = {item.name: item.mask.shape for item in items}
@@ -241,6 +243,8 @@ def _coverage(mask: Any, name: str) -> np.ndarray:
         raise InputError(f"the mask {name!r} must be [height, width], got {array.shape}")
     if array.dtype == bool:
         return array
+    if array.dtype.kind not in "uif":
+        raise InputError(f"the mask {name!r} must hold numbers or booleans, got {array.dtype}")
     array = array.astype(np.float32)
     if not np.isfinite(array).all() or array.min() < 0 or array.max() > 255:
         raise InputError(

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
 
-from attnlib.errors import AttnlibError, InputError
+from attnlib.errors import AttnlibError, InputError, NeedsError
+from attnlib.evaluate.trials import needs_of
+from attnlib.layout import TokenLayout
 from attnlib.record import AttentionRecord, Relevance
 
-__all__ = ["MapAgain", "main_tensor"]
+__all__ = ["MapAgain", "alike", "asked_query", "first_answer", "given_options", "main_tensor"]
+
+_WHOLE = ("readout", "given", "the pooler's own row", "the output", "all rows, averaged")
+_PATCH = re.compile(r"patch \((\d+), (\d+)\)")
+_PARTS = re.compile(r" *(patch \(\d+, \d+\)|[^,]+)")
 
 
 class MapAgain:
@@ -53,21 +60,21 @@ class MapAgain:
         map that comes out the same is taken for the same.
         """
         if self._found_query is None:
-            wanted = self.given.scores[self.item]
-            words = self.given.query
-            for query in (None, *_questions(words)):
+            wanted, named, reason = self.given.scores[self.item], None, ""
+            with suppress(NeedsError):
+                named = asked_query(self.given)
+            for query in (None,) if named is None else (None, named):
                 try:
                     again = self._explained(original, self.target, query).scores[0]
                 except AttnlibError as error:
-                    if query is None and not _questions(words):
-                        raise InputError(f"the map cannot be made again: {error}") from None
+                    reason = f" or none ({error})"
                     continue
-                if again.shape == wanted.shape and _alike(again, wanted):
+                if alike(again, wanted):
                     self._found_query = (query,)
                     break
             else:
                 raise InputError(
-                    f"running {self.given.method!r} again gives another map: give the target= "
+                    f"running {self.given.method!r} again gives another map{reason}: give the target= "
                     "it was made for, or again="
                 )
         return self._found_query[0]
@@ -76,44 +83,65 @@ class MapAgain:
         from attnlib.hooks import capture
         from attnlib.methods import METHODS, explain
 
-        relevance = self.given
-        if relevance.method not in METHODS:
-            raise InputError(f"the method {relevance.method!r} cannot be run again: give again=")
-        card = METHODS[relevance.method]
-        known = {option.name for option in card.options}
-        options = {name: value for name, value in relevance.options.items() if name in known}
-        told = [options.pop(name, None) for name in ("target", "label")]  # the capture is told instead
+        if self.given.method not in METHODS:
+            raise InputError(f"the method {self.given.method!r} cannot be run again: give again=")
+        options, told = given_options(self.given)
+        internals, explains = needs_of(self.given.method)
         wanted: Any = target
-        if wanted is None and card.explains_target:
-            wanted = next((one for one in told if one is not None), _top_logit)
-        record = capture(
-            self.loaded, inputs, target=wanted, internals=bool({"internals", "model"} & set(card.needs))
-        )
-        if relevance.options.get("variant") is not None:
-            options["variant"] = relevance.options["variant"]
-        layers = relevance.options.get("layers")
-        own = _stream_of(record, relevance)
-        return explain(own, relevance.method, query=query, layers=layers, **options)
+        if wanted is None and explains:
+            wanted = first_answer if told is None else told
+        record = capture(self.loaded, inputs, target=wanted, internals=internals)
+        return explain(_stream_of(record, self.given), self.given.method, query=query, **options)
 
 
-def _questions(words: str) -> list[Any]:
-    """Return queries that the words of a relevance may stand for."""
-    numbers = [int(n) for n in re.findall(r"\d+", words)]
-    found: list[Any] = []
-    if words.startswith("mean"):
-        found.append("mean")
-    elif words.startswith("patch") and len(numbers) == 2:
-        found.append((numbers[0], numbers[1]))
-    elif words.startswith("token") and len(numbers) == 1:
-        found.append(numbers[0])
-    else:
-        found.append(words)
-    return found
+def given_options(relevance: Relevance) -> tuple[dict[str, Any], Any]:
+    """Return the options of ``explain`` that a relevance was made with, and the target it was told.
+
+    The target is not among the options: the capture is told instead. None where there was none.
+    """
+    from attnlib.methods import METHODS
+
+    known = {option.name for option in METHODS[relevance.method].all_options} | {"layers"}
+    options = {name: value for name, value in relevance.options.items() if name in known}
+    told = [options.pop(name, None) for name in ("target", "label")]
+    return options, next((one for one in told if one is not None), None)
 
 
-def _alike(first: Tensor, second: Tensor) -> bool:
-    scale = float(second.abs().max())
-    return float((first.double() - second.double()).abs().max()) <= 1e-3 * scale + 1e-12
+def asked_query(relevance: Relevance) -> Any:
+    """Return the query that the words of a relevance stand for; None for what the head reads.
+
+    Raises
+    ------
+    NeedsError
+        If the words do not name the tokens.
+    """
+    words, layout = relevance.query, relevance.layout
+    if words in _WHOLE:
+        return None
+    if words in ("mean of the patches", "mean of the tokens"):
+        return "mean"
+    if not words.startswith("mean of "):
+        return _asked_token(words, layout)
+    return [_asked_token(part, layout) for part in _PARTS.findall(words.removeprefix("mean of "))]
+
+
+def _asked_token(words: str, layout: TokenLayout) -> Any:
+    patch = _PATCH.fullmatch(words)
+    if patch:
+        return int(patch[1]), int(patch[2])
+    if words in layout.prefix_tokens or (layout.tokens or ()).count(words) == 1:
+        return words
+    if words.startswith("token ") and words.removeprefix("token ").isdecimal():
+        return int(words.removeprefix("token "))
+    raise NeedsError(f"the query {words!r} cannot be asked again")
+
+
+def alike(again: Tensor, scores: Tensor) -> bool:
+    """Tell whether scores are the same but for rounding: within a thousandth of the largest."""
+    if again.shape != scores.shape:
+        return False
+    difference = (again.double() - scores.to(again.device).double()).abs().max()
+    return float(difference) <= 1e-3 * float(scores.abs().max()) + 1e-12
 
 
 def _stream_of(record: AttentionRecord, relevance: Relevance) -> AttentionRecord:
@@ -124,11 +152,21 @@ def _stream_of(record: AttentionRecord, relevance: Relevance) -> AttentionRecord
     return record
 
 
-def _top_logit(output: Any) -> Tensor:
-    logits = getattr(output, "logits", None)
+def first_answer(output: Any) -> Tensor:
+    """Return what is explained when nobody says it: the highest logit, or the mean of a predicted map.
+
+    Raises
+    ------
+    NeedsError
+        If the output holds neither.
+    """
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if isinstance(logits, Tensor) and logits.dim() == 2:
         return logits.amax(dim=1)
-    return main_tensor(output).flatten(1).sum(dim=1)
+    saliency = getattr(output, "saliency", None)
+    if isinstance(saliency, Tensor):
+        return saliency.flatten(1).mean(dim=1)
+    raise NeedsError("this method explains one score of the output: name it with target=")
 
 
 def main_tensor(output: Any) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -128,7 +129,6 @@ class _Case:
         self.relevance, self.loaded, self.given, self.item = relevance, model, inputs, item
         self.target, self.given_again, self.given_score, self.seed = target, again, score, seed
         self._inputs: dict[str, Tensor] | None = None
-        self._forward = 0.0
         self.notes: list[str] = []
         self.again = MapAgain(model, relevance, item, target)
 
@@ -187,11 +187,15 @@ class _Case:
         with torch.no_grad():
             return self.module(**{**others, "pixel_values": pixels})
 
+    @cached_property
+    def original(self) -> tuple[Any, float]:
+        """The output for the picture as it is, and the seconds that it took."""
+        start = time.perf_counter()
+        return self.forward(self.pixels), time.perf_counter() - start
+
     def scorer(self) -> Callable[[Tensor], Tensor]:
         """Return pixels -> score of each item."""
-        start = time.perf_counter()
-        original = self.forward(self.pixels)
-        self._forward = time.perf_counter() - start
+        original, _ = self.original
         given = self.given_score
         if given is not None:
             return lambda pixels: given(self.forward(pixels)).detach()
@@ -208,8 +212,7 @@ class _Case:
         """Return why a check is left out for its cost, or ""."""
         if name != "perturbation" or limit == float("inf"):
             return ""
-        self.scorer()
-        cost = self._forward * 2 * len(_STEPS) * (1 + _RANDOM)
+        cost = self.original[1] * 2 * len(_STEPS) * (1 + _RANDOM)
         return f"would take about {cost:.0f} s; ask for it by name" if cost > limit else ""
 
     def perturbation(self) -> list[tuple[str, float, float]]:
@@ -232,7 +235,7 @@ class _Case:
         if self.loaded is None or self.given is None:
             return found
         try:
-            norms = token_norms(self._backbone(), {"pixel_values": self.pixels}, self.relevance.layout)
+            norms = token_norms(self.module, {"pixel_values": self.pixels}, self.relevance.layout)
         except (InputError, TypeError):
             return found  # the model shows no hidden states, or needs more than pixels for them
         outlying = artifact_patches(norms)
@@ -245,11 +248,6 @@ class _Case:
             )
         return found
 
-    def _backbone(self) -> nn.Module:
-        """Return the part of the model that gives hidden states: itself, or a backbone inside it."""
-        inside = getattr(self.module, "backbone", None)
-        return inside if isinstance(inside, nn.Module) else self.module
-
     def stability(self) -> list[tuple[str, float, float]]:
         alike = stability(self._maps_again, self.pixels, samples=2, seed=self.seed)
         return [("stability", float(alike[0]), 1.0)]
@@ -261,8 +259,7 @@ class _Case:
         return [("weights_matter", float(similarity(original, other).abs()[0]), 1.0)]
 
     def label(self) -> list[tuple[str, float, float]]:
-        output = self.forward(self.pixels)
-        logits = getattr(output, "logits", None)
+        logits = getattr(self.original[0], "logits", None)
         if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
             raise InputError("the model has no labels to compare")
         best = logits[0].argsort(descending=True).tolist()

@@ -9,11 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlib.errors import InputError
+from attnlib.picture import Box
 from attnlib.record import Relevance
 
 __all__ = ["on_common_grid"]
-
-Box = tuple[float, float, float, float]
 
 
 def on_common_grid(
@@ -35,12 +34,14 @@ def on_common_grid(
     InputError
         If text and pictures are mixed, texts differ in length, or cut-outs do not overlap.
     """
+    if without_identity:
+        given = {name: relevance.without_identity() for name, relevance in given.items()}
     one = next(iter(given.values()))
     if all(r.layout.grid is None for r in given.values()):
         sizes = {name: r.layout.num_tokens for name, r in given.items()}
         if len(set(sizes.values())) > 1:
             raise InputError(f"texts of different lengths cannot be compared: {sizes}")
-        values = torch.stack([_tokens(r, without_identity) for r in given.values()])[:, :, None, :]
+        values = torch.stack([_tokens(r) for r in given.values()])[:, :, None, :]
         return _shares(values), values, ()
     if any(r.layout.grid is None for r in given.values()):
         raise InputError("maps over text and over pictures cannot be compared with each other")
@@ -50,7 +51,7 @@ def on_common_grid(
     same = len(grids) == 1 and all(windows[name] == windows[next(iter(given))] for name in given)
     values = []
     for name, relevance in given.items():
-        heat = _signed(relevance, without_identity).double()
+        heat = _signed(relevance).double()
         if not same:
             heat = torch.stack(
                 [
@@ -64,20 +65,16 @@ def on_common_grid(
     return _shares(stacked), stacked, notes
 
 
-def _signed(relevance: Relevance, without_identity: bool) -> Tensor:
+def _signed(relevance: Relevance) -> Tensor:
     heat = relevance.heatmap()
-    if without_identity and relevance.identity is not None:
-        heat = heat - relevance.identity[..., relevance.layout.patch_slice].unflatten(-1, heat.shape[-2:])
     if relevance.seen is not None:
         seen = relevance.seen[..., relevance.layout.patch_slice].unflatten(-1, heat.shape[-2:])
         heat = torch.where(seen, heat, 0.0)
     return heat
 
 
-def _tokens(relevance: Relevance, without_identity: bool) -> Tensor:
+def _tokens(relevance: Relevance) -> Tensor:
     scores = relevance.scores
-    if without_identity and relevance.identity is not None:
-        scores = scores - relevance.identity
     return (scores if relevance.seen is None else torch.where(relevance.seen, scores, 0.0)).double()
 
 

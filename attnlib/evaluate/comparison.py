@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from attnlib.errors import InputError
 from attnlib.evaluate.common_grid import on_common_grid
+from attnlib.evaluate.statistics import mean_ranks
 from attnlib.methods import METHODS, Request, explain
 from attnlib.record import AttentionRecord, Relevance
 
@@ -89,6 +89,7 @@ class Comparison:
 
         if measure not in MEASURE_WORDS:
             raise InputError(f"no measure {measure!r}; known: {', '.join(MEASURE_WORDS)}")
+        self._check_item(index)
         return comparison_figure(
             self.names,
             self.maps[:, index],
@@ -106,9 +107,15 @@ class Comparison:
 
         if not pairs:
             raise InputError("difference_figure needs at least one pair of names")
+        self._check_item(index)
         differences = torch.stack([self.difference(first, second)[index] for first, second in pairs])
         names = [f"{first}<br>minus {second}" for first, second in pairs]
         return maps_figure(names, differences, values="difference", columns=4, dark=dark)
+
+    def _check_item(self, index: int) -> None:
+        size = self.maps.shape[1]
+        if not -size <= index < size:
+            raise InputError(f"there is no item {index}: the batch holds {size}")
 
     def _place(self, name: str) -> int:
         if name not in self.names:
@@ -121,11 +128,11 @@ class Comparison:
 
 def compare(
     what: Any,
-    *,
+    *more: Relevance | AttentionRecord,
     methods: Sequence[str] | Mapping[str, Any] | None = None,
     layers: Sequence[int] | None = None,
     query: Any = None,
-    top: float = 0.1,
+    top: float | int = 0.1,
     without_identity: bool = False,
 ) -> Comparison:
     """Compare maps: of methods, layers, models or pictures.
@@ -135,6 +142,7 @@ def compare(
     what : name -> Relevance, or a sequence of Relevance; or a record, whose methods or layers are
         compared; or name -> record (models, pictures), to which one method is applied; or one
         Relevance, whose items are compared with each other.
+    *more : further relevances or records: ``compare(one, other)`` is ``compare([one, other])``.
     methods : for records: names, or label -> (name, options) or name. Default: a handful that the
         record can serve; for several records the first one given, else rollout.
     layers : for one record: compare these layers, by one method (the first of ``methods``, else raw).
@@ -154,7 +162,7 @@ def compare(
     """
     if not 0 < top <= 1:
         raise InputError(f"top={top} must be a share of the patches, above 0 and at most 1")
-    given = _relevances(what, methods, layers, query)
+    given = _relevances((what, *more) if more else what, methods, layers, query)
     if len(given) < 2:
         raise InputError(f"a comparison needs at least two maps, got {len(given)}")
     sizes = {name: one.batch_size for name, one in given.items()}
@@ -189,7 +197,7 @@ def _relevances(
         calls = _calls(methods if methods is not None else _able(what))
         return {label: _explained(what, name, query, options) for label, (name, options) in calls.items()}
     if isinstance(what, Relevance):
-        return {f"item {i}": _item(what, i) for i in range(what.batch_size)}
+        return {f"item {i}": what.item(i) for i in range(what.batch_size)}
     if isinstance(what, Mapping):
         named = {str(name): one for name, one in what.items()}
     elif isinstance(what, Sequence) and not isinstance(what, str):
@@ -212,9 +220,7 @@ def _relevances(
 
 
 def _explained(record: AttentionRecord, name: str, query: Any, options: Mapping[str, Any]) -> Relevance:
-    family = METHODS[name].family
-    asked = None if family in ("baseline", "input") or name == "legrad" else query
-    return explain(record, name, query=asked, **options)
+    return explain(record, name, query=query if METHODS[name].takes_query else None, **options)
 
 
 def _calls(methods: Sequence[str] | Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
@@ -243,22 +249,8 @@ def _able(record: AttentionRecord) -> list[str]:
     return chosen
 
 
-def _item(relevance: Relevance, index: int) -> Relevance:
-    part = slice(index, index + 1)
-    return replace(
-        relevance,
-        scores=relevance.scores[part],
-        identity=None if relevance.identity is None else relevance.identity[part],
-        seen=None if relevance.seen is None else relevance.seen[part],
-        views=relevance.views[part],
-    )
-
-
 def _rank_correlation(flat: Float[Tensor, "batch map patch"]) -> Float[Tensor, "batch map map"]:
-    # Imported here: it takes most of a second, and a report without a comparison need not wait for it.
-    from scipy.stats import rankdata
-
-    ranks = torch.from_numpy(np.asarray(rankdata(flat.cpu().numpy(), axis=-1)))
+    ranks = mean_ranks(flat)
     centred = ranks - ranks.mean(dim=-1, keepdim=True)
     length = centred.norm(dim=-1)
     product = centred @ centred.transpose(-1, -2)

@@ -16,6 +16,7 @@ from PIL import Image
 __all__ = [
     "CLASS_COLORS",
     "DECOY_COLORS",
+    "LETTERS",
     "SHAPES",
     "background",
     "blob",
@@ -50,6 +51,8 @@ _GLYPHS = {
     "U": "3F4040403F", "V": "1F2040201F", "W": "3F4038403F", "X": "6314081463", "Y": "0708700807",
     "Z": "6151494543", " ": "0000000000",
 }  # fmt: skip
+LETTERS = frozenset(_GLYPHS)
+"""What can be written."""
 
 
 def _disc(u: Array, v: Array) -> Array:

@@ -13,10 +13,22 @@ from torch.nn import functional as F
 
 from attnlib.errors import InputError
 
-__all__ = ["CHEFER_FRACTIONS", "Curves", "deletion", "faithfulness", "fill_values", "insertion", "perturb"]
+__all__ = [
+    "BLUR",
+    "CHEFER_FRACTIONS",
+    "Curves",
+    "deletion",
+    "faithfulness",
+    "fill_values",
+    "gaussian",
+    "insertion",
+    "perturb",
+]
 
 Scorer = Callable[[Tensor], Tensor]
 """Model input [batch, channel, rows, columns] in; the score of each item's own target out, [batch]."""
+BLUR = 0.06
+"""A hidden part is blurred by this fraction of the shorter side: letters and faces are gone, colours stay."""
 FRACTIONS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 CHEFER_FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Shares of hidden pixels in the published protocol."""
@@ -48,8 +60,8 @@ def fill_values(inputs: Float[Tensor, "batch channel rows columns"], fill: str |
     Parameters
     ----------
     inputs : the model's input.
-    fill : "mean" (the picture's own mean colour), "blur" (a strong blur of it), or a number in the
-        model's own scale (the published protocol uses black pixels before normalising).
+    fill : "mean" (the picture's own mean colour), "blur" (a Gaussian blur by :data:`BLUR`), or a number in
+        the model's own scale (the published protocol uses black pixels before normalising).
 
     Raises
     ------
@@ -61,9 +73,22 @@ def fill_values(inputs: Float[Tensor, "batch channel rows columns"], fill: str |
     if fill == "mean":
         return inputs.mean(dim=(-2, -1), keepdim=True).expand_as(inputs)
     if fill == "blur":
-        coarse = F.adaptive_avg_pool2d(inputs, 4)
-        return F.interpolate(coarse, size=inputs.shape[-2:], mode="bilinear", align_corners=False)
+        return gaussian(inputs.float(), max(2.0, BLUR * min(inputs.shape[-2:]))).to(inputs)
     raise InputError(f"fill must be 'mean', 'blur' or a number, got {fill!r}")
+
+
+def gaussian(
+    values: Float[Tensor, "batch channel rows columns"], radius: float
+) -> Float[Tensor, "batch channel rows columns"]:
+    """Return the values blurred by a Gaussian of standard deviation ``radius``; the border is repeated."""
+    reach = max(1, round(3 * radius))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=values.dtype) / radius) ** 2)
+    kernel = (kernel / kernel.sum()).to(values.device)
+    channels = values.shape[1]
+    for shape, pad in (((1, 1, -1, 1), (0, 0, reach, reach)), ((1, 1, 1, -1), (reach, reach, 0, 0))):
+        weight = kernel.reshape(shape).expand(channels, 1, -1, -1)
+        values = F.conv2d(F.pad(values, pad, mode="replicate"), weight, groups=channels)
+    return values
 
 
 @torch.no_grad()

@@ -21,7 +21,6 @@ __all__ = ["LabelQuestion", "PairQuestion", "Question", "WordQuestion", "questio
 
 _CROSS = ("raw",)
 _WHOLE = ("generic_relevance",)
-_ROWLESS = ("legrad", "attnlrp", "cp_lrp", "decompx")
 
 
 @runtime_checkable
@@ -186,8 +185,7 @@ class WordQuestion:
         if method in _CROSS:
             return record.select(stream="decoder", kind="cross"), {"query": last}
         encoder = record.select(stream=self.stream)
-        rowless = METHODS[method].family in ("input", "baseline") or method in _ROWLESS
-        return encoder, {} if rowless else {"query": "mean"}
+        return encoder, {"query": "mean"} if METHODS[method].takes_query else {}
 
     def _rows(self, begun: Sequence[str]) -> list[list[int]]:
         tokenizer = _tokenizer(self.loaded)

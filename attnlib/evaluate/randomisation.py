@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnlib.errors import InputError
+from attnlib.evaluate.statistics import mean_ranks
 
 __all__ = [
     "RandomisationCurve",
@@ -43,7 +44,7 @@ def similarity(
         raise InputError(f"maps of different shape: {list(first.shape)} and {list(second.shape)}")
     if first.dim() < 2:
         raise InputError(f"maps must be [batch, height, width], got {list(first.shape)}")
-    ranks = [_mean_ranks(maps.flatten(1)) for maps in (first, second)]
+    ranks = [mean_ranks(maps.flatten(1)) for maps in (first, second)]
     centred = [rank - rank.mean(dim=1, keepdim=True) for rank in ranks]
     norms = [part.norm(dim=1) for part in centred]
     product = (centred[0] * centred[1]).sum(dim=1)
@@ -176,10 +177,3 @@ def another_label(
     if bool((targets == others).any()):
         raise InputError("the two labels of an item are the same: nothing to compare")
     return similarity(maps_of(targets), maps_of(others))
-
-
-def _mean_ranks(values: Tensor) -> Tensor:
-    """Return ranks per row; values that tie share the mean of their places."""
-    below = (values[:, None, :] < values[:, :, None]).sum(dim=2)
-    equal = (values[:, None, :] == values[:, :, None]).sum(dim=2)
-    return below.double() + (equal - 1) / 2

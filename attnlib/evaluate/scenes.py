@@ -11,6 +11,7 @@ from attnlib.errors import InputError
 from attnlib.evaluate.drawing import (
     CLASS_COLORS,
     DECOY_COLORS,
+    LETTERS,
     SHAPES,
     Sprite,
     background,
@@ -151,10 +152,14 @@ def make_scene(
     Raises
     ------
     InputError
-        If the size or a class is outside what can be drawn, or the things do not fit.
+        If the size, a class or a word is outside what can be drawn, a number is negative, or the things do
+        not fit.
     """
     if not 96 <= size <= 224:
         raise InputError(f"scenes are 96 to 224 pixels a side, got size={size}")
+    if min(seed, index, decoys or 0) < 0:
+        raise InputError(f"seed, index and decoys are 0 or more, got {seed}, {index} and {decoys}")
+    classes, words = ([one] if isinstance(one, str) else one for one in (classes, words))
     rng = np.random.default_rng([seed, index, 5])
     if classes is None:
         classes = [CLASSES[i] for i in rng.permutation(len(CLASSES))[: rng.integers(1, 4)]]
@@ -165,6 +170,9 @@ def make_scene(
     unknown = [name for name in classes if name not in CLASSES]
     if unknown:
         raise InputError(f"unknown classes {unknown}; there are {list(CLASSES)}")
+    foreign = [word for word in words if not word or not set(word.upper()) <= LETTERS]
+    if foreign:
+        raise InputError(f"words are written in the letters A to Z and blanks, got {foreign}")
     canvas = _Canvas(background(size, rng), rng)
     if watermark:
         canvas.stamp_watermark()
@@ -188,11 +196,21 @@ def make_scenes(
     decoys: int | None = None,
     watermark: bool = False,
 ) -> Iterator[Scene]:
-    """Yield ``count`` scenes of one seed, from number ``start`` on; options as for :func:`make_scene`."""
-    for index in range(start, start + count):
-        yield make_scene(
-            seed, index, size=size, classes=classes, words=words, decoys=decoys, watermark=watermark
-        )
+    """Return an iterator over ``count`` scenes of one seed, from number ``start`` on.
+
+    The scenes are drawn one by one as they are asked for; options as for :func:`make_scene`.
+
+    Raises
+    ------
+    InputError
+        At once if ``count`` is below 1; as for :func:`make_scene` when a scene is drawn.
+    """
+    if count < 1:
+        raise InputError(f"make_scenes draws one scene or more, got count={count}")
+    return (
+        make_scene(seed, index, size=size, classes=classes, words=words, decoys=decoys, watermark=watermark)
+        for index in range(start, start + count)
+    )
 
 
 def grid_scene(seed: int, index: int = 0, *, size: int = 96, classes: Sequence[str] | None = None) -> Scene:

@@ -13,10 +13,12 @@ from torch import Tensor
 from attnlib.errors import AttnlibError, InputError
 from attnlib.evaluate.baselines import random_maps, uniform_maps
 from attnlib.evaluate.localisation import average_precision, mass_inside, pointing_game
+from attnlib.evaluate.measuring import rows_of
 from attnlib.evaluate.perturbation import FRACTIONS, deletion, insertion
 from attnlib.evaluate.randomisation import randomised, similarity, stages
 from attnlib.evaluate.scoreboard import Scoreboard
 from attnlib.evaluate.sentences import AgreementSentence, agreement_sentences
+from attnlib.evaluate.trials import needs_of
 
 if TYPE_CHECKING:
     from attnlib.models import LoadedModel
@@ -49,8 +51,6 @@ def measure_sentences(
     -------
     The values of every sentence, in groups of equal length. Methods that refuse are listed.
     """
-    from attnlib.evaluate.measuring import rows_of
-
     if count < 2:
         raise InputError(f"a scoreboard needs at least two sentences, got count={count}")
     groups = _groups(loaded, count, seed)
@@ -122,7 +122,6 @@ class _Group:
         }
 
     def maps(self, method: str, options: Mapping[str, Any], labels: Tensor) -> Tensor:
-        from attnlib.evaluate.trials import needs_of
         from attnlib.hooks import capture
         from attnlib.methods import explain
 
@@ -138,8 +137,7 @@ class _Group:
             internals=internals,
         )
         found = explain(record, method, **options)
-        scores = found.scores if found.identity is None else found.scores - found.identity
-        return scores[:, None, 1:-1].detach().float()
+        return found.without_identity().scores[:, None, 1:-1].detach().float()
 
     def row(self, method: str, options: Mapping[str, Any], seed: int) -> dict[str, Tensor]:
         maps = self.maps(method, options, self.labels)

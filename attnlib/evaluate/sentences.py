@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from attnlib.errors import InputError
+
 __all__ = ["NOUNS", "AgreementSentence", "agreement_sentences", "vocabulary"]
 
 NOUNS = (
@@ -62,7 +64,14 @@ def agreement_sentences(count: int, *, seed: int = 0) -> tuple[AgreementSentence
 
     Three in four hold a second noun, behind the subject or (with a preposition) before it; its
     number is drawn freely, so it misleads in half of the cases.
+
+    Raises
+    ------
+    InputError
+        If ``count`` is below 1.
     """
+    if count < 1:
+        raise InputError(f"agreement_sentences makes one sentence or more, got count={count}")
     rng = np.random.default_rng([seed, 31])
 
     def pick(words: tuple) -> str:

@@ -1,4 +1,4 @@
-"""Means with intervals, and differences between methods on the same pictures."""
+"""Means with intervals, differences between methods on the same pictures, and ranks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnlib.errors import InputError
 
-__all__ = ["Estimate", "mean_estimate", "paired_difference"]
+__all__ = ["Estimate", "mean_estimate", "mean_ranks", "paired_difference"]
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,15 @@ def paired_difference(
     if first.shape != second.shape:
         raise InputError(f"paired values differ in number: {list(first.shape)} and {list(second.shape)}")
     return mean_estimate(first - second, **options)  # type: ignore[arg-type]
+
+
+def mean_ranks(values: Float[Tensor, "*rows value"]) -> Float[Tensor, "*rows value"]:
+    """Return the rank of each value within its row, from 0; values that tie share the mean of their places.
+
+    A row that is not finite has no order: NaN.
+    """
+    values = values.contiguous()
+    ordered = values.sort(dim=-1).values
+    below, up_to = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
+    ranks = (below + up_to - 1).double() / 2
+    return ranks.masked_fill(~torch.isfinite(values).all(dim=-1, keepdim=True), torch.nan)

@@ -27,6 +27,7 @@ __all__ = [
     "maps_of_method",
     "maps_of_methods",
     "needs_of",
+    "patch_scores",
     "scene_trials",
     "shortcut_trials",
 ]
@@ -288,11 +289,7 @@ def needs_of(method: str) -> tuple[bool, bool]:
 
 def patch_scores(relevance: Relevance) -> Float[Tensor, "batch height width"]:
     """Return the patch part of a relevance without the identity's own part, in float32."""
-    heat = relevance.heatmap()
-    if relevance.identity is not None:
-        own = relevance.identity[..., relevance.layout.patch_slice].unflatten(-1, heat.shape[-2:])
-        heat = heat - own
-    return heat.detach().float()
+    return relevance.without_identity().heatmap().detach().float()
 
 
 def _said(loaded: LoadedModel, scenes: Sequence[Scene], asked: Sequence[str]) -> list[bool]:
@@ -315,6 +312,8 @@ def _trials(
     targets: Sequence[str],
     mask_of: Callable[[Scene, str], np.ndarray],
 ) -> Trials:
+    if not scenes:
+        raise InputError("trials need at least one scene: count must be 1 or more")
     masks = np.stack([mask_of(scene, target) for scene, target in zip(scenes, targets, strict=True)])
     question = question_for(loaded)
     texts = ["a scene"] if question.stream == "vision" else None

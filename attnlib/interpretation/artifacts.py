@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attnlib.evaluate.artifacts import MADS, artifact_patches
 from attnlib.interpretation.remake import MapMaker
 from attnlib.interpretation.wording import count, percent, times
 from attnlib.record import AttentionRecord, Relevance
 
-__all__ = ["MADS", "RECEIVED", "Artifacts", "find_artifacts"]
+__all__ = ["RECEIVED", "Artifacts", "find_artifacts"]
 
-MADS = 6.0
-"""A token is an outlier if its norm lies this many median absolute deviations above the median."""
 RECEIVED = 10.0
 """A patch is an artifact if it gets this many times the even share on average over all queries."""
 
@@ -29,7 +28,8 @@ class Artifacts:
     ----------
     patches : which patches are artifacts.
     share : what they hold of the attention.
-    by_norm, by_received : how many were found by either rule; None if the rule could not be applied.
+    by_norm, by_received : how many were found by either rule; ``by_norm`` is None where the record does
+        not hold the final states.
     set_aside : whether they were left out of all other numbers.
     highest : the largest multiple of the even share among them.
     """
@@ -37,7 +37,7 @@ class Artifacts:
     patches: Bool[Tensor, "height width"]
     share: float
     by_norm: int | None
-    by_received: int | None
+    by_received: int
     set_aside: bool
     highest: float
 
@@ -49,11 +49,9 @@ class Artifacts:
     def sentence(self) -> str:
         """Say what was found, also if it is nothing."""
         total = self.patches.numel()
-        rules = []
+        rules = [f"{self.by_received} by {RECEIVED:g} times the even share over all queries"]
         if self.by_norm is not None:
-            rules.append(f"{self.by_norm} by a norm above the median plus {MADS:g} deviations")
-        if self.by_received is not None:
-            rules.append(f"{self.by_received} by {RECEIVED:g} times the even share over all queries")
+            rules.insert(0, f"{self.by_norm} by a norm above the median plus {MADS:g} deviations")
         found = " and ".join(rules)
         if self.count == 0:
             return f"Artifact patches: 0 of {total:,} ({found})."
@@ -96,10 +94,7 @@ def find_artifacts(
     norms = _norms(record)
     large = torch.zeros(grid, dtype=torch.bool)
     if norms is not None:
-        middle = norms.median()
-        deviation = (norms - middle).abs().median()
-        patches = norms[relevance.layout.patch_slice].unflatten(0, grid)
-        large = patches > middle + MADS * deviation.clamp(min=1e-9)
+        large = artifact_patches(norms[None, relevance.layout.patch_slice].unflatten(1, grid))[0]
     received = make.explained(record, "mean").lift(without_identity=True)[0] >= RECEIVED
     both = large | received
     return Artifacts(
@@ -112,7 +107,7 @@ def find_artifacts(
     )
 
 
-def _norms(record: AttentionRecord) -> Tensor | None:
+def _norms(record: AttentionRecord) -> Float[Tensor, "token"] | None:
     """Return the norm of every token after the last block, or None if the record does not hold it."""
     for layer in reversed(record.layers):
         held = layer.internals

@@ -80,8 +80,8 @@ def interpret(
         If the relevance is over text.
     """
     wanted = chosen_checks(checks)
-    place = _place(relevance, index)
     one = one_item(relevance, index)
+    place = (index or 0) % relevance.batch_size
     checker, notes, results = None, [], {}
     if wanted or set_aside_artifacts:
         checker = _checker(one, regions, picture, model, target, progress, notes)
@@ -119,7 +119,7 @@ def interpret(
         in_short(claims, leaves, numbers),
         colours(numbers, tuple(colour_words)),
         *band_sections(claims, leaves, fields, numbers),
-        picture_section(claims, leaves, places, numbers, _said_lines(said, place), ()),
+        picture_section(claims, leaves, places, numbers, _said_lines(said, place)),
         contrast(table, numbers, others),
         why(named, numbers),
         limits(about, numbers, sum(not claim.certain for claim in claims), (*notes, *one.notes)),
@@ -204,10 +204,6 @@ def _others(
         )
         result[str(name)] = given
     return result
-
-
-def _place(relevance: Relevance, index: int | None) -> int:
-    return (index or 0) % max(relevance.batch_size, 1)
 
 
 def _measured(

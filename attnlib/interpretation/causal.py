@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlib.errors import NeedsError
-from attnlib.interpretation.answer import Answer, read_answer
+from attnlib.evaluate.perturbation import fill_values
+from attnlib.interpretation.answer import read_answer
 from attnlib.interpretation.remake import first_tensor
-from attnlib.interpretation.views import gaussian
 from attnlib.interpretation.wording import count, percent
 from attnlib.picture import View
 from attnlib.regions import Region, Regions
@@ -59,10 +59,10 @@ class Use:
         """The verdict beside the attention."""
         if self.verdict == "unclear":
             return f"{'attended' if self.attended else 'little attended'}, use unclear"
-        link = "and" if self.attended == (self.verdict == "used") else "but"
+        used = self.verdict == "used"
         if self.attended:
-            return "attended and used" if self.verdict == "used" else "attended, little used"
-        return "little attended, but used" if link == "but" else "little attended and little used"
+            return "attended and used" if used else "attended, little used"
+        return "little attended, but used" if used else "little attended and little used"
 
     def sentence(self) -> str:
         """Say how the change compares with that of random masks."""
@@ -127,7 +127,6 @@ def causal_check(
     size: tuple[int, int],
     *,
     labels: tuple[str, ...] = (),
-    read: Callable[[Any], Tensor] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> CausalCheck:
@@ -146,8 +145,6 @@ def causal_check(
     inputs : its keyword arguments for the picture.
     view, size : what the input shows of the picture, and the size of the picture.
     labels : names of the classes.
-    read : gets the output and returns what to watch, [batch] or [batch, feature]; chosen by the
-        output if omitted.
     seed : of the random masks.
     progress : called once for each forward pass.
 
@@ -169,8 +166,8 @@ def causal_check(
             f"only {len(masks)} random masks of like area fit beside the parts; {_LEAST_POOL} are needed"
         )
     base = model(**inputs)
-    answer = _given(read, base) if read is not None else read_answer(base, labels)
-    fills = _fills(pixels)
+    answer = read_answer(base, labels)
+    fills = {"blur": fill_values(pixels, "blur"), "mean colour": fill_values(pixels, "mean")}
     forwards = 1
     progress("the picture as it is")
 
@@ -272,22 +269,6 @@ def _verdict(percentiles: Sequence[float]) -> str:
     if min(percentiles) >= _USED:
         return "used"
     return "little used" if max(percentiles) <= _LITTLE else "unclear"
-
-
-def _fills(pixels: Tensor) -> dict[str, Tensor]:
-    """Return what stands in for hidden pixels: the picture strongly blurred, and its mean colour."""
-    radius = max(2.0, 0.06 * min(pixels.shape[-2:]))
-    soft = gaussian(pixels.float(), radius).to(pixels)
-    return {"blur": soft, "mean colour": pixels.mean(dim=(-2, -1), keepdim=True).expand_as(pixels)}
-
-
-def _given(read: Callable[[Any], Tensor], output: Any) -> Answer:
-    def plain(other: Any) -> Tensor:
-        return read(other)[0].detach().float().cpu().flatten()
-
-    value = plain(output)
-    kind = "score" if value.numel() == 1 else "embedding"
-    return Answer(kind, f"the watched {kind}", value, plain)
 
 
 def use_note(check: CausalCheck) -> str:

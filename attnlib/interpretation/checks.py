@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from attnlib.errors import AttnlibError, InputError, NeedsError
+from attnlib.evaluate.again import alike
 from attnlib.interpretation.artifacts import Artifacts, find_artifacts
 from attnlib.interpretation.causal import causal_check, use_note
 from attnlib.interpretation.choose import Measured, Told
@@ -54,14 +55,15 @@ def chosen_checks(checks: str | Sequence[str] | None) -> tuple[str, ...]:
     Raises
     ------
     InputError
-        If a name is not known.
+        If a name is not known, or there is none.
     """
     if checks is None:
         return ()
     names = CHECKS if checks == "all" else (checks,) if isinstance(checks, str) else tuple(checks)
     wrong = [name for name in names if name not in CHECKS]
-    if wrong:
-        raise InputError(f"no check {wrong[0]!r}; there are {', '.join(CHECKS)} and 'all'")
+    if wrong or not names:
+        what = f"no check {wrong[0]!r}" if wrong else "an empty selection of checks (None means no checks)"
+        raise InputError(f"{what}; there are {', '.join(CHECKS)} and 'all'")
     return names
 
 
@@ -83,6 +85,7 @@ class Checker:
         self.make = MapMaker.for_relevance(relevance, loaded, picture, target)
         self.show_progress = show_progress
         self._record: AttentionRecord | None = None
+        self._comes_again = False
 
     @property
     def record(self) -> AttentionRecord:
@@ -93,6 +96,17 @@ class Checker:
             except NeedsError:
                 self._record = self.make.record(self.picture)
         return self._record
+
+    def _refuse_another_map(self) -> None:
+        """Refuse to compare maps of other pictures with one that does not come out again."""
+        if not self._comes_again:
+            record = self.make.record(self.picture) if self._record is None else self._record
+            self._comes_again = alike(self.make.explained(record).scores, self.relevance.scores)
+        if not self._comes_again:
+            raise NeedsError(
+                f"running {self.relevance.method!r} again on the picture gives another map (another model, "
+                "target or size than it was made with?)"
+            )
 
     def artifacts(self, *, set_aside: bool) -> Artifacts:
         """Find the artifact patches."""
@@ -117,16 +131,12 @@ class Checker:
             try:
                 if name == "stability":
                     stability = self._stability(claimed, cuts, text)
-                    spread = (
-                        head_spread(
-                            [one.region for one in claimed], self.picture.size, self.record, self.make
-                        )
-                        if self.make.method == "raw"
-                        else {}
-                    )
-                    for region, found in spread.items():
-                        evidence[region]["spread"] = found
                     checked.results[name] = {"regions": stability}
+                    if self.make.method == "raw":
+                        parts = [one.region for one in claimed]
+                        spread = head_spread(parts, self.picture.size, self.record, self.make)
+                        for region, found in spread.items():
+                            evidence[region]["spread"] = found
                 elif name == "position":
                     self._position(claimed, evidence, checked)
                 elif name == "causal":
@@ -137,6 +147,7 @@ class Checker:
         return checked
 
     def _stability(self, claimed: Sequence[Measured], cuts: Sequence[float], text: bool) -> dict[str, Any]:
+        self._refuse_another_map()
         with self._bar("stability", 8) as step:
             return stability_of(
                 [one.region for one in claimed],
@@ -153,6 +164,7 @@ class Checker:
         raised = [one for one in claimed if one.numbers.band in ("moderate", "highest")]
         if not raised:
             return
+        self._refuse_another_map()
         with self._bar("position", 5) as step:
             found = position_shares(
                 [one.region for one in raised],

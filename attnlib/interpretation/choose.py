@@ -65,7 +65,7 @@ def choose_claims(
     Parameters
     ----------
     named : regions that a finder or a person named.
-    places : positions; they are told where nothing is named, and else as two short claims.
+    places : the nine fields of the picture; they are told where nothing is named.
     background : what no named region covers.
     map_numbers, heat : of the map.
     told : what the checks found.

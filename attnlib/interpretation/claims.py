@@ -28,11 +28,12 @@ class Claim:
     band : "minimal", "low", "moderate" or "highest".
     share, area, lift : share of the attention, share of the picture, multiples of the even share.
     text : the sentence (or few) that a reader sees.
-    kind : of the region: "text", "face", "face part", "box", "mask", "position", "background", "several".
+    kind : of the region (see :class:`attnlib.Region`), or "several".
     members : names of the regions that are told together; one name otherwise.
     peak : lift of the strongest patch.
     stability : range over the views (see :class:`Stability`); None if it was not looked at.
-    evidence : what else was looked at: "rank", "position", "use", "spread"; each a plain mapping.
+    evidence : what else was looked at: "rank" (a mapping), and where a check was made "position", "use" and
+        "spread" (objects with ``sentence()`` and ``to_dict()``).
     certain : False where a check failed, and the text says so.
     """
 

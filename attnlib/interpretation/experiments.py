@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnlib.bands import LIFT_CUTS
+from attnlib.bands import BAND_NAMES, LIFT_CUTS
 from attnlib.errors import InputError
 from attnlib.hooks import capture
 from attnlib.interpretation.answer import read_answer
-from attnlib.interpretation.wording import band_name, band_of
+from attnlib.interpretation.wording import band_of
 from attnlib.methods import explain
 from attnlib.picture import Picture
 from attnlib.record import Relevance
@@ -72,7 +72,7 @@ def attention_and_answer(
                     "place": region,
                     "share": float(values["share"][0]),
                     "lift": lift,
-                    "band": band_name(band_of(lift, LIFT_CUTS)),
+                    "band": BAND_NAMES[band_of(lift, LIFT_CUTS)],
                     **answer.get(region, {}),
                 }
             )

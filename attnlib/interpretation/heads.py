@@ -44,9 +44,7 @@ class Spread:
 def head_spread(
     regions: Sequence[Region], size: tuple[int, int], record: AttentionRecord, make: MapMaker
 ) -> dict[str, Spread]:
-    """Make the raw attention of every head by itself and measure the regions; empty for other methods."""
-    if make.method != "raw":
-        return {}
+    """Make the raw attention of every head by itself and measure the regions; empty for a single head."""
     held = Regions(tuple(regions), size)
     heads = min(layer.num_heads for layer in record.layers)
     asked = make.options.get("heads")

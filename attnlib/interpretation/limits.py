@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from attnlib.bands import ARTIFACT_LIFT
 from attnlib.interpretation.choose import Measured
 from attnlib.interpretation.claims import Section
 from attnlib.interpretation.numbers import MapNumbers
+from attnlib.interpretation.views import NEEDED
 from attnlib.interpretation.wording import count, listed, percent, times
 
 __all__ = ["limits", "unseen_and_overlapping", "why"]
@@ -112,7 +114,7 @@ def limits(about: Mapping[str, Any], numbers: MapNumbers, uncertain: int, notes:
             f"{percent(numbers.outside)} of the {numbers.noun} lies outside the picture, on padding."
         )
     top = float(numbers.lift.max())
-    if top >= 20 and not numbers.empty:
+    if top >= ARTIFACT_LIFT and not numbers.empty:
         lines.append(
             f"One patch alone gets {times(top)} times the even share. So strong a patch is often an "
             "artifact: a patch in which the model keeps something that is not about this place."
@@ -120,7 +122,7 @@ def limits(about: Mapping[str, Any], numbers: MapNumbers, uncertain: int, notes:
     if uncertain:
         are = "is" if uncertain == 1 else "are"
         lines.append(
-            f"{count(uncertain, 'claim')} above {are} worded as uncertain: fewer than 7 of 8 slightly "
+            f"{count(uncertain, 'claim')} above {are} worded as uncertain: fewer than {NEEDED} of 8 slightly "
             "changed views of the picture put the part into the same band."
         )
     return Section("limits", "What this map cannot tell", (*lines, *notes))

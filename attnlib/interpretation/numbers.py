@@ -10,14 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlib.bands import BAND_NAMES, Bands, band_map
+from attnlib.bands import BAND_NAMES, Bands, band_map, ranks_within
 from attnlib.errors import InputError, LayoutError
 from attnlib.interpretation.wording import band_of
 from attnlib.record import Relevance
 from attnlib.regions import Region, Regions
 
 __all__ = ["MapNumbers", "RegionNumbers", "measure_map", "measure_region", "one_item", "window_rank"]
-
 
 _ATTENTION_METHODS = ("given", "raw", "rollout", "flow")  # all others weigh attention by something else
 
@@ -136,7 +135,10 @@ def one_item(relevance: Relevance, index: int | None) -> Relevance:
     Raises
     ------
     InputError
-        If there are several items and none was chosen, or there is one map per query.
+        If there are several items and none was chosen, the chosen one does not exist, or there is one map
+        per query.
+    LayoutError
+        If the relevance is over text.
     """
     if relevance.scores.dim() != 2:
         raise InputError("a text is written for one map: choose one query instead of 'all'")
@@ -145,17 +147,9 @@ def one_item(relevance: Relevance, index: int | None) -> Relevance:
     size = relevance.batch_size
     if index is None and size != 1:
         raise InputError(f"the relevance holds {size} pictures: choose one with index=0..{size - 1}")
-    place = index or 0
-    if not -size <= place < size:
-        raise InputError(f"index={index} is outside the {size} pictures of the relevance")
-    part = slice(place % size, place % size + 1)
-    return replace(
-        relevance,
-        scores=relevance.scores[part].detach(),
-        identity=None if relevance.identity is None else relevance.identity[part].detach(),
-        seen=None if relevance.seen is None else relevance.seen[part],
-        views=relevance.views[part],
-    )
+    one = relevance.item(index or 0)
+    identity = None if one.identity is None else one.identity.detach()
+    return replace(one, scores=one.scores.detach(), identity=identity)
 
 
 def measure_map(relevance: Relevance, band_options: Mapping[str, Any]) -> MapNumbers:
@@ -166,8 +160,7 @@ def measure_map(relevance: Relevance, band_options: Mapping[str, Any]) -> MapNum
     if relevance.seen is not None:
         seen = relevance.seen[0, relevance.layout.patch_slice].reshape(share.shape).to(share.dtype)
     heat = relevance.heatmap()[0].double() * seen
-    with_identity = float(relevance.positive()[0].double().sum())
-    without = float(relevance.positive(without_identity=True)[0].double().sum())
+    positive = float(relevance.positive(without_identity=True)[0].double().sum())
     negative = float((-heat).clamp(min=0).sum())
     lift = share * seen.sum()
     entropy = torch.special.entr(share).sum()
@@ -175,12 +168,12 @@ def measure_map(relevance: Relevance, band_options: Mapping[str, Any]) -> MapNum
         share=share,
         lift=lift,
         bands=bands,
-        graded=lift if bands.scale == "lift" else _ranks(share, seen),
+        graded=lift if bands.scale == "lift" else ranks_within(share[None], seen[None] > 0)[0],
         seen=seen,
         patches=int(seen.sum()),
-        prefix_share=float(_without_identity(relevance).prefix_share()[0]),
-        identity_share=max(0.0, 1 - without / with_identity) if with_identity > 0 else 0.0,
-        negative_share=negative / (negative + without) if negative + without > 0 else 0.0,
+        prefix_share=float(relevance.without_identity().prefix_share()[0]),
+        identity_share=float(relevance.identity_share()[0]),
+        negative_share=negative / (negative + positive) if negative + positive > 0 else 0.0,
         effective_share=float(entropy.exp() / seen.sum()) if share.sum() > 0 else 0.0,
         noun="attention" if relevance.method in _ATTENTION_METHODS else "relevance",
     )
@@ -247,16 +240,3 @@ def window_rank(
 def covers(regions: Regions, relevance: Relevance) -> Float[Tensor, "region height width"]:
     """Return which fraction of every patch each region covers, for a relevance of one picture."""
     return regions.on_maps(relevance)[0].double()
-
-
-def _without_identity(relevance: Relevance) -> Relevance:
-    if relevance.identity is None:
-        return relevance
-    return replace(relevance, scores=relevance.scores - relevance.identity, identity=None)
-
-
-def _ranks(share: Tensor, seen: Tensor) -> Tensor:
-    """Return for each seen patch the fraction of seen patches below it."""
-    flat = share.masked_fill(seen == 0, torch.inf).flatten()
-    below = torch.searchsorted(flat.sort().values, flat)
-    return (below.to(share.dtype) / seen.sum().clamp(min=1)).reshape(share.shape)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from attnlib.errors import NeedsError
+from attnlib.evaluate.again import asked_query, given_options
+from attnlib.evaluate.trials import needs_of
 from attnlib.hooks import capture
 from attnlib.methods import METHODS, explain
 from attnlib.picture import Picture, View
 from attnlib.record import AttentionRecord, Relevance
 
-__all__ = ["MapMaker"]
-
-_PATCH = re.compile(r"patch \((\d+), (\d+)\)")
+__all__ = ["MapMaker", "first_tensor"]
 
 
 @dataclass(eq=False)
@@ -32,7 +31,6 @@ class MapMaker:
     view : what the model saw of the picture when the first map was made.
     size : input size for ``LoadedModel.prepare``; None if its own choice is the one that was used.
     target : for methods that need a gradient.
-    forwards : how many pictures went through the model so far.
     """
 
     loaded: Any
@@ -42,7 +40,6 @@ class MapMaker:
     view: View | None = None
     size: tuple[int, int] | None = None
     target: Any = None
-    forwards: int = field(default=0)
 
     @classmethod
     def for_relevance(
@@ -58,30 +55,28 @@ class MapMaker:
         """
         if relevance.method not in METHODS:
             raise NeedsError(f"the map was made by {relevance.method!r}, which cannot be run again")
-        card = METHODS[relevance.method]
-        known = {option.name for option in card.all_options} | {"layers"}
-        options = {name: value for name, value in relevance.options.items() if name in known}
-        told = [options.pop(name, None) for name in ("target", "label")]  # the capture is told instead
-        if target is None and card.explains_target:
-            target = next((one for one in told if one is not None), None)
-            if target is None:
-                raise NeedsError(f"the method {relevance.method!r} needs a target: pass target= to interpret")
+        query = asked_query(relevance)
+        if any(isinstance(one, int) for one in (query if isinstance(query, list) else [query])):
+            raise NeedsError(f"the query {relevance.query!r} cannot be asked again for another picture")
+        options, told = given_options(relevance)
+        target = told if target is None else target
+        if target is None and METHODS[relevance.method].explains_target:
+            raise NeedsError(f"the method {relevance.method!r} needs a target: pass target= to interpret")
         view = relevance.views[0] if relevance.views else None
         size = None
         if view is not None:
             own = loaded.prepare([picture]).views[0].input_size
             size = None if tuple(own) == tuple(view.input_size) else view.input_size
-        return cls(loaded, relevance.method, _asked(relevance), options, view, size, target)
+        return cls(loaded, relevance.method, query, options, view, size, target)
 
     def record(self, picture: Picture, *, internals: bool = False) -> AttentionRecord:
         """Capture the attention of the model for a picture."""
-        card = METHODS[self.method]
-        self.forwards += 1
+        needs_internals, explains_target = needs_of(self.method)
         record = capture(
             self.loaded,
             self.loaded.prepare([picture], size=self.size),
-            target=self.target if card.explains_target else None,
-            internals=internals or bool({"internals", "model"} & set(card.needs)),
+            target=self.target if explains_target else None,
+            internals=internals or needs_internals,
         )
         return record.select(stream="vision") if len(record.streams) > 1 else record
 
@@ -105,32 +100,22 @@ class MapMaker:
         )
 
     def _moved(self, record: AttentionRecord, move: Any) -> Any:
-        """Return the query; a patch becomes the one that shows the same place in the changed picture."""
-        if not isinstance(self.query, tuple) or move is None or self.view is None or not record.views:
+        """Return the query; patches become those that show the same places in the changed picture."""
+        grid, patch, view = record.layout.grid, record.layout.patch_size, self.view
+        if move is None or view is None or not record.views or grid is None or patch is None:
             return self.query
-        layout = record.layout
-        grid, patch = layout.grid, layout.patch_size
-        if grid is None or patch is None:
-            return self.query
-        x, y = self.view.to_picture((self.query[1] + 0.5) * patch[1], (self.query[0] + 0.5) * patch[0])
-        x, y = record.views[0].to_input(*move(x, y))
-        row = int(np.clip(y // patch[0], 0, grid[0] - 1))
-        return row, int(np.clip(x // patch[1], 0, grid[1] - 1))
 
+        def moved(one: Any) -> Any:
+            if not isinstance(one, tuple):
+                return one
+            x, y = view.to_picture((one[1] + 0.5) * patch[1], (one[0] + 0.5) * patch[0])
+            x, y = record.views[0].to_input(*move(x, y))
+            row = int(np.clip(y // patch[0], 0, grid[0] - 1))
+            return row, int(np.clip(x // patch[1], 0, grid[1] - 1))
 
-def _asked(relevance: Relevance) -> Any:
-    """Turn the words of a query back into a query."""
-    words = relevance.query
-    if words in ("readout", "given", "the pooler's own row", "the output", "all rows, averaged"):
-        return None
-    if words.startswith("mean of the "):
-        return "mean"
-    if words in relevance.layout.prefix_tokens:
-        return words
-    found = _PATCH.fullmatch(words)
-    if found:
-        return int(found[1]), int(found[2])
-    raise NeedsError(f"the query {words!r} cannot be asked again for another picture")
+        if isinstance(self.query, list):
+            return list(dict.fromkeys(moved(one) for one in self.query))
+        return moved(self.query)
 
 
 def first_tensor(inputs: Mapping[str, Any]) -> tuple[str, Tensor]:

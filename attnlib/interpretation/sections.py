@@ -211,7 +211,6 @@ def picture_section(
     places: Sequence[Claim],
     numbers: MapNumbers,
     said: Sequence[str],
-    meaning: Sequence[str],
 ) -> Section:
     """Say what the map amounts to in this picture, beside what the model said."""
     cuts, lines = numbers.bands.cuts, []
@@ -232,7 +231,7 @@ def picture_section(
         f"The {numbers.noun} spreads over {percent(numbers.effective_share)} of the picture in effect "
         "(100 % would be perfectly even)."
     )
-    return Section("picture", "In this picture", (*lines, *(claim.text for claim in places), *said, *meaning))
+    return Section("picture", "In this picture", (*lines, *(claim.text for claim in places), *said))
 
 
 def _leaders(claims: Sequence[Claim], leaves: Sequence[Measured], numbers: MapNumbers) -> list[str]:

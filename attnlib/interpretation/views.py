@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from attnlib.bands import BAND_NAMES
+from attnlib.evaluate.perturbation import gaussian
 from attnlib.interpretation.wording import band_of, spoken_range
-from attnlib.picture import Picture, View, load_picture
+from attnlib.picture import Box, Picture, View, load_picture
 from attnlib.record import Relevance
 from attnlib.regions import Region, Regions
 
@@ -22,7 +23,6 @@ NEEDED = 7
 """A band is stable if at least this many of the eight views put the region into it."""
 _CROP = 0.95
 _QUALITY = 50
-Box = tuple[float | int, float | int, float | int, float | int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +182,9 @@ def stability_of(
     )
     result = {}
     base_share = base.share(without_identity=True)[0].double()
+    base_seen = torch.ones_like(base_share)
+    if base.seen is not None:
+        base_seen = base.seen[0, base.layout.patch_slice].unflatten(0, grid).to(base_share)
     base_cover = everything.on_grid(grid, window).double()
     whole = Regions(tuple(regions), picture.size).on_grid(grid, window).double()
     covers = [
@@ -193,7 +196,7 @@ def stability_of(
         reference = _part(base_share, base_cover, place)
         share = float((base_share * whole[place]).sum())
         factor = share / reference if reference > 0 else 1.0
-        area = float(whole[place].mean())
+        area = float((whole[place] * base_seen).sum() / base_seen.sum())
         shares = [factor * _part(one, cover, place) for one, cover in zip(maps, covers, strict=True)]
         found = tuple(BAND_NAMES[band_of(share / area if area > 0 else 0.0, cuts)] for share in shares)
         names = tuple(view.name for view in views)
@@ -214,23 +217,6 @@ def blurred(pixels: np.ndarray, radius: float) -> np.ndarray:
     tensor = torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1)[None]
     soft = gaussian(tensor, radius)[0].permute(1, 2, 0)
     return (soft + 0.5).clamp(0, 255).to(torch.uint8).numpy()
-
-
-def gaussian(tensor: torch.Tensor, radius: float) -> torch.Tensor:
-    """Return [batch, channel, height, width] blurred; the border is repeated."""
-    reach = max(1, round(3 * radius))
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=tensor.dtype) / radius) ** 2)
-    kernel = (kernel / kernel.sum()).to(tensor.device)
-    channels = tensor.shape[1]
-    for axis in (0, 1):
-        shape = (1, 1, -1, 1) if axis == 0 else (1, 1, 1, -1)
-        pad = (0, 0, reach, reach) if axis == 0 else (reach, reach, 0, 0)
-        tensor = torch.nn.functional.conv2d(
-            torch.nn.functional.pad(tensor, pad, mode="replicate"),
-            kernel.reshape(shape).expand(channels, 1, -1, -1),
-            groups=channels,
-        )
-    return tensor
 
 
 def _moved(picture: Picture, right: float, down: float, name: str) -> NamedView:

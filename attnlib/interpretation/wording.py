@@ -6,7 +6,7 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from attnlib.bands import BAND_NAMES, percent
+from attnlib.bands import percent
 from attnlib.regions import Region
 
 __all__ = ["band_of", "called", "capital", "clean", "count", "listed", "percent", "spoken_range", "times"]
@@ -84,8 +84,3 @@ def called(region: Region | str, kind: str = "mask") -> str:
     if kind not in ("box", "mask") or name.casefold().startswith(("the ", "a ", "an ")):
         return name
     return f'the {"box" if kind == "box" else "region"} "{name}"'
-
-
-def band_name(band: int) -> str:
-    """Return the name of a band by its label."""
-    return BAND_NAMES[band]

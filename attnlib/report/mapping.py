@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from attnlib.bands import Bands, band_map
 from attnlib.errors import InputError, NeedsError
+from attnlib.evaluate.again import first_answer
 from attnlib.hooks import capture
 from attnlib.methods import METHODS, explain
 from attnlib.models import LoadedModel, Prepared, Said, load_model
@@ -123,17 +122,6 @@ def _captured(loaded: LoadedModel, prepared: Prepared, method: str, target: Any)
     return capture(
         loaded,
         prepared,
-        target=(_first_answer if target is None else target) if card.explains_target else None,
+        target=(first_answer if target is None else target) if card.explains_target else None,
         internals=bool({"internals", "model"} & set(card.needs)),
     )
-
-
-def _first_answer(output: Any) -> Any:
-    """Return the score of the first answer: the highest logit, or the mean of a predicted map."""
-    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if logits is not None and logits.dim() == 2:
-        return logits.max(dim=-1).values
-    saliency = getattr(output, "saliency", None)
-    if saliency is not None:
-        return saliency.flatten(1).mean(dim=1)
-    raise NeedsError("this method explains one score of the output: name it with target=")

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from attnlib.bands import SHADES, Bands, percent
+from attnlib.bands import ARTIFACT_LIFT, SHADES, Bands, percent
 from attnlib.record import Relevance
 from attnlib.viz.theme import Palette
 
-ARTIFACT_LIFT = 20.0
-"""Lift from which a single patch may be an artifact, and the reader is told so."""
-
-__all__ = ["ARTIFACT_LIFT", "LegendRow", "facts", "legend_rows"]
+__all__ = ["LegendRow", "facts", "legend_rows"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ def facts(relevance: Relevance, bands: Bands, index: int = 0) -> tuple[str, ...]
     """Return the sentences that belong beside every map."""
     lift = bands.lift[index]
     row, column = divmod(int(lift.argmax()), lift.shape[-1])
-    own, clean = _identity(relevance)
+    own, clean = relevance.identity_share(), relevance.without_identity()
     lines = [
         f"1x is the even share: each of {int(relevance.num_seen().flatten()[index]):,} patches alike."
         if bands.scale == "lift"
@@ -101,16 +95,6 @@ def facts(relevance: Relevance, bands: Bands, index: int = 0) -> tuple[str, ...]
     if relevance.signed:
         lines.append("The map has negative scores; bands and shares use its positive part.")
     return tuple(lines)
-
-
-def _identity(relevance: Relevance) -> tuple[Tensor, Relevance]:
-    """Return the share of the patch mass that the method started with, and the map without it."""
-    if relevance.identity is None:
-        return torch.zeros(relevance.batch_size), relevance
-    whole = relevance.positive().sum(dim=(-2, -1))
-    rest = relevance.positive(without_identity=True).sum(dim=(-2, -1))
-    own = torch.where(whole > 0, 1 - rest / torch.where(whole > 0, whole, 1.0), 0.0)
-    return own, replace(relevance, scores=relevance.scores - relevance.identity, identity=None)
 
 
 def _range(start: float, stop: float, scale: str) -> str:

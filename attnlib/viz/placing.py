@@ -8,12 +8,10 @@ import numpy as np
 from jaxtyping import Int, Num
 
 from attnlib.errors import InputError
-from attnlib.picture import Picture
+from attnlib.picture import Box, Picture
 from attnlib.record import Relevance
 
 __all__ = ["Placement", "place"]
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -278,8 +279,6 @@ def _write_lines(draw: ImageDraw.ImageDraw, left: int, top: int, lines: Sequence
 
 
 def _folded(text: str, width: int = 46) -> list[str]:
-    import textwrap
-
     return textwrap.wrap(_plain(text), width) or [""]
 
 

@@ -72,7 +72,11 @@ def test_fills_keep_the_shape_and_unknown_ones_are_refused(per, inputs):
     torch.testing.assert_close(
         per.fill_values(inputs, "mean")[:, :, 0, 0], inputs.mean(dim=(2, 3)), atol=1e-6, rtol=1e-5
     )
-    assert per.fill_values(inputs, "blur").shape == inputs.shape
+    soft = per.fill_values(inputs, "blur")
+    assert soft.shape == inputs.shape
+    assert (soft.std(dim=(2, 3)) < 0.5 * inputs.std(dim=(2, 3))).all()
+    flat = torch.full((1, 3, 30, 42), 0.7)
+    torch.testing.assert_close(per.fill_values(flat, "blur"), flat, atol=1e-5, rtol=0)
     assert (per.fill_values(inputs, -1.5) == -1.5).all()
     with pytest.raises(InputError, match="fill"):
         per.fill_values(inputs, "noise")

@@ -100,6 +100,8 @@ def test_a_grid_scene_shows_four_classes_in_four_quarters(scenes):
 def test_many_things_still_fit_and_impossible_wishes_are_refused(scenes):
     from attnlib.errors import InputError
 
+    alone = scenes.make_scene(3, classes="ring", words="SUN", decoys=0)
+    assert [thing.name for thing in alone.things] == ["ring", "SUN"]
     full = scenes.make_scene(3, classes=scenes.CLASSES, words=["TEA"], decoys=1)
     assert len(full.labels) == len(scenes.CLASSES)
     with pytest.raises(InputError, match="do not fit"):
@@ -108,6 +110,13 @@ def test_many_things_still_fit_and_impossible_wishes_are_refused(scenes):
         scenes.make_scene(1, size=64)
     with pytest.raises(InputError, match="unknown classes"):
         scenes.make_scene(1, classes=["cat"])
+    with pytest.raises(InputError, match="letters A to Z"):
+        scenes.make_scene(1, words=["R2D2"])
+    with pytest.raises(InputError, match="0 or more"):
+        scenes.make_scene(1, decoys=-1)
+    for count in (0, -1):
+        with pytest.raises(InputError, match="one scene or more"):
+            scenes.make_scenes(count)
     with pytest.raises(InputError, match="shows no 'star'"):
         scenes.make_scene(1, classes=["ring"]).mask("star")
     with pytest.raises(InputError, match="four different"):

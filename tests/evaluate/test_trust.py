@@ -229,3 +229,40 @@ def test_the_model_is_as_before_after_all_checks(case):
     trust(relevance, loaded, [scene.picture], checks=["randomisation"])
     assert all(torch.equal(value, before[name]) for name, value in loaded.model.state_dict().items())
     assert all(p.grad is None for p in loaded.model.parameters())
+
+
+@pytest.mark.parametrize(
+    "query", [None, "mean", "register 2", (2, 5), ["class", "register 1"], [(0, 1), (4, 6)]]
+)
+def test_the_query_of_a_map_is_read_back_from_its_words(query):
+    from attnlib import AttentionRecord, TokenLayout, explain
+    from attnlib.evaluate.again import asked_query
+
+    layout = TokenLayout((5, 7), 10, ("class", "register 1", "register 2"), (0, 1))
+    generator = torch.Generator().manual_seed(3)
+    weights = torch.rand(2, 1, 2, 38, 38, generator=generator, dtype=torch.float64).softmax(dim=-1)
+    record = AttentionRecord.from_weights([*weights], layout=layout)
+    given = explain(record, "rollout", query=query)
+    again = explain(record, "rollout", query=asked_query(given))
+    assert torch.equal(given.scores, again.scores)
+
+
+def test_words_that_name_no_tokens_cannot_be_asked_again():
+    from attnlib import Relevance, TokenLayout
+    from attnlib.errors import NeedsError
+    from attnlib.evaluate.again import asked_query
+
+    for words in ("mean of 12 tokens", "one per item: class; patch (1, 2)", "magic"):
+        with pytest.raises(NeedsError, match="cannot be asked again"):
+            asked_query(Relevance(torch.ones(1, 36), TokenLayout((5, 7), 10, 1), query=words))
+
+
+def test_a_map_of_the_first_answer_of_a_model_without_labels_is_made_again(saliency):
+    from attnlib import capture, explain
+    from attnlib.evaluate import trust
+    from attnlib.evaluate.again import first_answer
+
+    prepared = saliency.prepare(["sample:poster"], size=70)
+    given = explain(capture(saliency, prepared, target=first_answer), "gradient_rollout", start_layer=10)
+    told = trust(given, saliency, prepared, checks="stability")
+    assert told["stability"].value > 0.5

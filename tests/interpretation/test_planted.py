@@ -201,7 +201,7 @@ def test_a_batch_needs_a_choice_and_the_choice_is_followed(regions):
     with pytest.raises(InputError, match="index=0"):
         interpret(both, regions)
     assert interpret(both, regions, index=1).claims[0].region == "foot"
-    with pytest.raises(InputError, match="outside"):
+    with pytest.raises(InputError, match="no item 2"):
         interpret(both, regions, index=2)
 
 
