@@ -226,7 +226,7 @@ def profile_parts(
         part[index].double().numpy() for part in (profile.entropy, profile.distance, profile.prefix_share)
     )
     return [
-        ("entropy / log N", entropy, 1.0),
+        ("evenness (entropy / log N)", entropy, 1.0),
         ("attention distance (patches)", distance, profile.even_distance),
         ("share on prefix tokens", prefix, None),
     ]
