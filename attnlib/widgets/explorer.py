@@ -187,7 +187,7 @@ class Explorer(widgets.VBox):
         try:
             relevance = self.relevance()
         except InputError as error:  # a view that no words are written for can still be looked at and saved
-            return (message(str(error)),) * 2
+            return message(str(error)), message(str(error))
         return self.bench.told(relevance)
 
     def write_soon(self) -> None:

@@ -15,6 +15,7 @@ from attnlib.models import LoadedModel, load_model
 from attnlib.picture import Picture
 from attnlib.record import AttentionRecord
 from attnlib.regions import Regions
+from attnlib.widgets.beforehand import load_beforehand
 from attnlib.widgets.bench import Bench
 from attnlib.widgets.explorer import Explorer, read_target
 from attnlib.widgets.image_source import picture_parts
@@ -85,15 +86,22 @@ def explore(
     )
     if picture is None and _is_picture(model):
         model, picture = _USUAL, model
+    bench: Bench | None = None
+    if isinstance(model, str) and regions == "find" and _is_picture(picture):
+        bench = Bench(state)
+        bench.take(picture)
+        bench.look()  # while the model is loaded, which keeps one core busy
     record, loaded = (model, None) if isinstance(model, AttentionRecord) else (None, _loaded(model))
     text = reads_text(loaded) if loaded is not None else record is not None and not picture_parts(record)
-    bench = TextBench(state) if text else Bench(state)
+    if bench is None or text:
+        bench = TextBench(state) if text else Bench(state)
     bench.size = size if size is None or isinstance(size, int) else (int(size[0]), int(size[1]))
     if isinstance(bench, TextBench):
         if picture is not None or record is None:
             bench.take(list(SAMPLE_TEXTS) if picture is None else picture)
     else:
-        bench.take(_picture_for(loaded, picture))
+        if bench.picture is None:
+            bench.take(_picture_for(loaded, picture))
         if not isinstance(regions, str):
             bench.take_regions(regions if regions is not None else Regions((), bench.size_of_picture()))
         elif regions != "find":
@@ -157,3 +165,6 @@ def _picture_for(loaded: LoadedModel | None, picture: Any) -> Any:
         name = "this record" if loaded is None else loaded.name
         raise InputError(f"{name} takes pictures: give explore one picture, or a model of text for texts")
     return picture
+
+
+load_beforehand()
