@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from attnlib.errors import InputError
 from attnlib.methods.card import MethodCard
-from attnlib.methods.generation import JOINED, with_steps_joined
 from attnlib.methods.looks import padding_at_the_end, refuse_mixed_items, warnings_about
 from attnlib.methods.registry import METHODS
 from attnlib.methods.request import Answer, Request
 from attnlib.record import AttentionRecord, Relevance
-from attnlib.record.indices import whole_numbers
+from attnlib.record.indices import Indices, bytes_allowed, whole_numbers
 
 __all__ = ["explain"]
+
+JOINED = "the steps of the generation are joined: one row per token, given or written"
 
 
 def explain(
@@ -24,8 +24,8 @@ def explain(
     method: str = "rollout",
     *,
     query: Any = None,
-    layers: int | Sequence[int] | None = None,
-    max_memory: int | None = None,
+    layers: Indices | None = None,
+    max_memory: float | int | None = None,
     **options: Any,
 ) -> Relevance:
     """Say how much each token matters, by one method.
@@ -71,9 +71,10 @@ def explain(
         )
     if not record.layers:
         raise InputError("the record holds no attention call")
-    whole = with_steps_joined(record)
+    steps = {layer.step for layer in record.layers if layer.step is not None}
+    whole = record.joined() if len(steps) > 1 else record
     chosen = layers if layers is None or isinstance(layers, int) else whole_numbers(layers, "layers")
-    request = Request(whole, query, chosen, method, max_memory)
+    request = Request(whole, query, chosen, method, bytes_allowed(max_memory))
     request.require(card.needs)
     if card.explains_target:
         refuse_mixed_items(whole, settled.get("target"))

@@ -63,8 +63,9 @@ BERT_CODE = "Transformer-Explainability-BERT"
         "ill-conditioned: in float32 a map may be off by 1e-3 of its maximum.",
     ),
     variants={
-        BERT_CODE: "rows are normalised, and the row's own token gets the smallest value of the row "
-        "(the published BERT code also starts at layer 11 of 12 unless told otherwise)"
+        BERT_CODE: "rows are normalised, and the row's own token gets the smallest value of the row, which "
+        "is 0 where an item is padded (the published BERT code also starts at layer 11 of 12 unless told "
+        "otherwise)"
     },
 )
 def transformer_attribution(
@@ -86,7 +87,7 @@ def transformer_attribution(
 
     answer = propagated(request, transition, start_layer=start_layer)
     if variant == BERT_CODE and starts is not None and not starts.every:
-        answer.scores = _own_to_smallest(answer.scores, starts.weights, request.seen)
+        answer.scores = _own_to_smallest(answer.scores, starts.weights)
         answer.identity = None
     return answer
 
@@ -164,7 +165,6 @@ def _check_size(request: Request, layers: tuple[LayerAttention, ...]) -> None:
     )
 
 
-def _own_to_smallest(scores: Tensor, start: Tensor, seen: Tensor | None) -> Tensor:
-    """Give the query's own token the smallest value of the row, padding left out."""
-    real = scores if seen is None else scores.masked_fill(~seen.to(scores.device), torch.inf)
-    return torch.where(start[:, 0] > 0, real.amin(dim=-1, keepdim=True), scores)
+def _own_to_smallest(scores: Tensor, start: Tensor) -> Tensor:
+    """Give the query's own token the smallest value of the row."""
+    return torch.where(start[:, 0] > 0, scores.amin(dim=-1, keepdim=True), scores)
