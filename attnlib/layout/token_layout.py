@@ -270,9 +270,11 @@ def _readout(value: Any) -> tuple[int, ...] | str | None:
 
 def _whole(value: Any, rule: str) -> tuple[int, ...]:
     """Return one whole number or several, from whatever holds them, as a tuple."""
-    given = value.tolist() if hasattr(value, "tolist") else value
+    given: Any = value.tolist() if hasattr(value, "tolist") else value
     try:
-        several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+        several: list[Any] = (
+            list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+        )
         if any(isinstance(one, bool) for one in several):
             raise TypeError
         return tuple(map(operator.index, several))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from attnlib.errors import BudgetError, InputError
+from attnlib.errors import BudgetError
 
 __all__ = ["demand", "memory_at_hand"]
 
@@ -49,10 +49,6 @@ def demand(
     BudgetError
         If ``needed`` is more than that.
     """
-    if max_memory is not None and (
-        isinstance(max_memory, bool) or not isinstance(max_memory, int) or max_memory <= 0
-    ):
-        raise InputError(f"max_memory must be a positive number of bytes, got {max_memory!r}")
     allowed = memory_at_hand(device) if max_memory is None else max_memory
     if allowed is None or needed <= allowed:
         return
