@@ -223,7 +223,7 @@ def _real_artifacts() -> str:
         prepared = loaded.prepare([f"sample:{name}"])
         record = capture(loaded, prepared)
         pixels = {"pixel_values": prepared.inputs["pixel_values"]}
-        patches = artifact_patches(token_norms(_backbone(loaded.model), pixels, record.layout))
+        patches = artifact_patches(token_norms(loaded.model, pixels, record.layout))
         areas.append(patches.float().mean())
         for method, found in times.items():
             found.append(artifact_concentration(explain(record, method, query="class").heatmap(), patches))
@@ -233,10 +233,6 @@ def _real_artifacts() -> str:
         cells.append(f"{value.nanmean():.1f}" if bool(torch.isfinite(value).any()) else "-")
     area = torch.stack(areas).mean()
     return f"| dinov2-small-saliency (class row) | {len(areas)} | {area:.3f} | - | {' | '.join(cells)} |"
-
-
-def _backbone(model):
-    return getattr(model, "backbone", model)
 
 
 def _artifact_row(name: str, patches: Tensor, on_things: str, maps: Sequence[Tensor]) -> str:

@@ -137,8 +137,10 @@ def _outliers(board: Scoreboard, model: str) -> str:
     area, things = found["area"], found["on_things"]
     if not area:
         return "- No patch of these scenes has an outlying final norm: there is no column *artifacts*."
-    tail = ": no artifact tokens, hence no column *artifacts*" if things == 1 else ""
-    return f"- Patches of outlying final norm: {area:.1%}; {things:.0%} of them show something{tail}."
+    methods = {method for name, method, _ in board.values if name == model}
+    measured = any(_known(board, model, method, "artifact_share") for method in methods)
+    tail = "" if measured else ": no artifact tokens, hence no column *artifacts*"
+    return f"- Patches of outlying final norm: {area:.1%}; {things:.1%} of them show something{tail}."
 
 
 def _mean(board: Scoreboard, model: str, method: str, measure: str) -> float:
@@ -160,7 +162,7 @@ def embedded_table() -> list[str]:
         prepared = loaded.prepare([f"sample:{sample}"])
         record = capture(loaded, prepared)
         pixels = {"pixel_values": prepared.inputs["pixel_values"]}
-        norms = token_norms(loaded.model.backbone, pixels, record.layout)
+        norms = token_norms(loaded.model, pixels, record.layout)
         outliers.append(float(artifact_patches(norms).float().mean()))
         for name, (method, options) in rows.items():
             relevance = explain(record, method, **options)

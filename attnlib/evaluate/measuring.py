@@ -48,6 +48,7 @@ __all__ = ["measure_model", "rows_of"]
 
 _VERSION = "attnlib.measuring/1"
 _RADIUS = 0.02
+_OFTEN = 0.05  # share of scenes: norms spread by chance have an outlier in one of 200 scenes or so
 
 
 def measure_model(
@@ -168,6 +169,13 @@ class _Bench:
         ]
         return artifact_patches(torch.cat(norms))
 
+    @functools.cached_property
+    def unused(self) -> Tensor:
+        """Outlying patches that show nothing; none at all where they are as rare as chance makes them."""
+        unused = self.outlying & (self.covered == 0)
+        often = float(unused.flatten(1).any(dim=1).float().mean()) >= _OFTEN
+        return unused if often else torch.zeros_like(unused)
+
     @property
     def outliers(self) -> dict[str, float]:
         """Share of patches with an outlying norm, and how many of these show something."""
@@ -212,8 +220,7 @@ class _Bench:
         down = deletion(trials.logits, trials.pixel_values, maps, **black)
         up = insertion(trials.logits, trials.pixel_values, maps, **black)
         fall, rise = (Curves(c.fractions, trials.chances(c.scores)).area for c in (down, up))
-        unused = self.outlying & (self.covered == 0)
-        none = torch.tensor(float("nan"))
+        unused, none = self.unused, torch.tensor(float("nan"))
         row = {
             "mass_inside": mass_inside(maps, trials.masks),
             "pointing": pointing_game(maps, trials.masks),
