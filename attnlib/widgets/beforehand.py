@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 
-__all__ = ["load_beforehand"]
+__all__ = ["STEPS", "load_beforehand"]
 
 _REST = 0.1
 
@@ -34,7 +34,7 @@ def load_beforehand(steps: Sequence[Callable[[], object]] | None = None) -> bool
         loop = asyncio.get_running_loop()
     except RuntimeError:  # imported by a thread, or by a kernel without a loop
         return False
-    waiting = list(_STEPS if steps is None else steps)
+    waiting = list(STEPS if steps is None else steps)
 
     def go_on() -> None:
         step = waiting.pop(0)
@@ -56,4 +56,4 @@ def _finders() -> None:
     import_module("attnlib.finders.libraries").load()
 
 
-_STEPS = (_models, _finders)
+STEPS = (_models, _finders)

@@ -94,6 +94,13 @@ def test_a_sharp_screen_gets_as_many_pixels_as_it_has_and_the_same_patches(shown
     assert page.errors == []
 
 
+def test_small_maps_say_which_row_they_show(page):
+    page.get_by_label("small maps").select_option("heads")
+    assert "row class (the head reads it)" in page.locator(".av-which").inner_text()
+    page.get_by_label("row", exact=True).select_option("0")
+    assert page.locator(".av-multiples button").count() == 2
+
+
 def test_a_theme_that_changes_is_followed_at_once(sentence, open_viewer):
     from attnlib.widgets import viewer
 

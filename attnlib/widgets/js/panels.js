@@ -89,13 +89,15 @@ class Multiples {
     this.onChoose = onChoose;
     this.element = make("div", { className: "av-multiples", hidden: true },
       { role: "group", "aria-label": "all heads or layers" });
+    this.caption = make("p", { className: "av-which" });
     this.cells = [];
     this.shape = "";
     this.element.addEventListener("keydown", (event) => this.key(event));
   }
 
-  /** cells: [{layer, head, words, map}]; drawn with the palette of the big map. */
-  show(cells, columns, selection, look) {
+  /** cells: [{layer, head, words, map}]; drawn with the palette of the big map; `row`: what all of them show. */
+  show(cells, columns, selection, look, row) {
+    this.caption.textContent = row ? `Small maps show the row ${row}, also where a patch is chosen.` : "";
     const shape = cells.map((cell) => `${cell.layer},${cell.head},${cell.short},${cell.words}`).join(" ");
     if (shape !== this.shape) this.build(cells, columns);
     this.shape = shape;
@@ -147,7 +149,7 @@ class Multiples {
       box.tabIndex = -1;
       return { box, canvas, most, image: null, layer: cell.layer, head: cell.head };
     });
-    this.element.replaceChildren(...this.cells.map((cell) => cell.box));
+    this.element.replaceChildren(this.caption, ...this.cells.map((cell) => cell.box));
   }
 
   key(event) {

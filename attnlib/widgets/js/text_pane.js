@@ -351,8 +351,8 @@ function fillTokens(host, tokens) {
 
 /** Colour tokens by their lift, with ink that can be read on it and the band's number where wanted. */
 function paintTokens(tokens, lift, look, difference = false) {
-  const dark = tokens[0]?.closest(".attnlib-viewer")?.dataset.theme === "dark";
-  const paper = dark ? [17, 17, 17] : [255, 255, 255];
+  const ground = tokens.length ? getComputedStyle(tokens[0].closest(".attnlib-viewer") ?? tokens[0]).backgroundColor : "";
+  const paper = (ground.match(/[\d.]+/g) ?? [255, 255, 255]).slice(0, 3).map(Number);
   const palette = look.colours;
   const swatch = new ImageData(Math.max(1, lift.length), 1);
   if (difference) paintDifference(swatch, lift, look.diverging, look.cuts[2]);

@@ -371,7 +371,8 @@ class Viewer {
     });
     const columns = what === "all" ? Math.max(...source.layers.map((layer) => layer.heads.length))
       : Math.min(pairs.length, 12);
-    this.multiples.show(cells, columns, selection, look);
+    const { rows } = source.spec;
+    this.multiples.show(cells, columns, selection, look, rows[Math.min(selection.row, rows.length - 1)]);
   }
 }
 
