@@ -461,3 +461,28 @@ def test_the_class_token_is_known_by_its_names(model, pixels, word):
     record = capture(model, {"pixel_values": pixels})
     scores = explain(record, "raw", query=word).scores
     torch.testing.assert_close(scores, record.layers[-1].weights(queries=0).mean(dim=1)[:, 0])
+
+
+def test_a_model_that_draws_random_numbers_is_run_again_with_those_it_drew():
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    from attnlib import capture, explain
+
+    torch.manual_seed(3)
+    config = ViTMAEConfig(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=29, image_size=40,
+        patch_size=8, decoder_hidden_size=24, decoder_num_hidden_layers=1, decoder_num_attention_heads=2,
+        decoder_intermediate_size=29,
+    )  # fmt: skip
+    model = ViTMAEForPreTraining(config).eval()
+    inputs = {"pixel_values": torch.randn(1, 3, 40, 40)}
+    record = capture(model, inputs, target=lambda output: output.logits.flatten(1).sum(dim=1))
+    before = torch.get_rng_state()
+    again = record.on_rerun()
+    assert torch.equal(again.mask, record.output.mask)
+    torch.testing.assert_close(again.logits, record.output.logits)
+    found = explain(record.select(stream="vision"), "gradient_x_input")
+    assert torch.equal(torch.get_rng_state(), before)
+    hidden = record.output.mask.bool()
+    assert not found.heatmap().flatten(1)[hidden].any()
+    assert found.heatmap().flatten(1)[~hidden].any()

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attnlib.errors import BudgetError, InputError
+from attnlib.errors import BudgetError
 from attnlib.hooks.calls import Call
 
 __all__ = ["Budget", "tensors_of"]
@@ -32,9 +32,6 @@ class Budget:
     def __init__(
         self, model: nn.Module, max_memory: int | None, *, gradients: bool, num_layers: int | None
     ) -> None:
-        whole = isinstance(max_memory, int) and not isinstance(max_memory, bool)
-        if max_memory is not None and (not whole or max_memory <= 0):
-            raise InputError(f"max_memory must be a positive number of bytes, got {max_memory!r}")
         self.limit = max_memory
         self._model = model
         self._gradients = gradients

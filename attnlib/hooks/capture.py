@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
 
 from attnlib.errors import CaptureError, InputError, NeedsError
 from attnlib.hooks.capturing import capturing
@@ -18,6 +19,7 @@ from attnlib.hooks.probe import known_readout
 from attnlib.hooks.rerun import Rerun
 from attnlib.hooks.targets import target_score
 from attnlib.record import AttentionRecord
+from attnlib.record.indices import Indices, bytes_allowed
 
 __all__ = ["capture"]
 
@@ -28,12 +30,12 @@ def capture(
     model: Any,
     inputs: Any,
     *,
-    target: int | str | Sequence[int | str] | Callable[[Any], Any] | None = None,
-    layers: int | Sequence[int] | None = None,
-    heads: int | Sequence[int] | None = None,
+    target: Any = None,
+    layers: Indices | None = None,
+    heads: Indices | None = None,
     internals: bool = False,
-    max_memory: int | None = None,
-    queries: int | Sequence[int] | None = None,
+    max_memory: float | int | None = None,
+    queries: Indices | None = None,
 ) -> AttentionRecord:
     """Run the model once and keep its attention; once backward too if a target is given.
 
@@ -42,8 +44,8 @@ def capture(
     model : any module, or a LoadedModel.
     inputs : a mapping of keyword arguments, a tensor, or a tuple of positional arguments of which one is a
         tensor or a mapping; pictures or texts for a LoadedModel.
-    target : what to differentiate: a label index, a label name, one per item, or a function that gets the
-        model's output and returns one score per item.
+    target : what to differentiate: a label index, a label name, one per item (a list, array or tensor), or a
+        function that gets the model's output and returns one score per item.
     layers, heads, max_memory, queries : as for :func:`capturing`.
     internals : keep what norm-based methods need; ``max_memory`` holds for that, too.
 
@@ -52,9 +54,14 @@ def capture(
     CaptureError, InputError, NeedsError, BudgetError
         As for :func:`capturing`; also if the target does not fit the output.
     """
-    narrowed = {"layers": layers, "heads": heads, "max_memory": max_memory, "queries": queries}
+    limit = bytes_allowed(max_memory)
+    narrowed = {"layers": layers, "heads": heads, "max_memory": limit, "queries": queries}
     try:
         return _captured(model, inputs, target, internals=internals, **narrowed)
+    except NeedsError as problem:
+        if not isinstance(problem.__cause__, CheckpointError):
+            raise
+        return _captured(model, inputs, target, internals=internals, as_constants=False, **narrowed)
     except RuntimeError as problem:
         if target is not None and "Inference tensors" in str(problem):
             raise NeedsError(
@@ -67,11 +74,14 @@ def capture(
         return _captured(model, inputs, target, internals=internals, **narrowed)
 
 
-def _captured(model: Any, inputs: Any, target: Any, *, internals: bool, **narrowed: Any) -> AttentionRecord:
+def _captured(
+    model: Any, inputs: Any, target: Any, *, internals: bool, as_constants: bool = True, **narrowed: Any
+) -> AttentionRecord:
     module = model if isinstance(model, nn.Module) else getattr(model, "model", model)
     args, kwargs, prepared = _arguments(model, inputs)
-    differentiable = target is not None and isinstance(module, nn.Module)
+    differentiable = as_constants and target is not None and isinstance(module, nn.Module)
     constants = ParametersAsConstants(module) if differentiable else nullcontext()
+    drawn = torch.get_rng_state()
     with (
         capturing(model, gradients=target is not None, **narrowed) as record,
         collecting(module, max_memory=narrowed["max_memory"]) if internals else nullcontext() as collected,
@@ -95,7 +105,7 @@ def _captured(model: Any, inputs: Any, target: Any, *, internals: bool, **narrow
         collected.attach(record)
 
     taps = {} if collected is None else collected.taps
-    record.on_rerun = Rerun(module, args, kwargs, target, _labels(model, module), taps)
+    record.on_rerun = Rerun(module, args, kwargs, target, _labels(model, module), taps, drawn)
     if target is not None:
         record.differentiate(target_score(output, target, labels=_labels(model, module)))
     return record

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
@@ -19,6 +20,7 @@ from attnlib.hooks.missed import check_nothing_missed, gap_notes
 from attnlib.hooks.raw_windows import raw_notes, raw_windows
 from attnlib.hooks.session import Session
 from attnlib.record import AttentionRecord, Provenance
+from attnlib.record.indices import Indices, bytes_allowed
 
 __all__ = ["capturing"]
 
@@ -27,12 +29,12 @@ __all__ = ["capturing"]
 def capturing(
     model: nn.Module | Any,
     *,
-    layers: int | Sequence[int] | None = None,
-    heads: int | Sequence[int] | None = None,
-    kinds: Sequence[str] = KINDS,
+    layers: Indices | None = None,
+    heads: Indices | None = None,
+    kinds: Iterable[str] = KINDS,
     gradients: bool = False,
-    max_memory: int | None = None,
-    queries: int | Sequence[int] | None = None,
+    max_memory: float | int | None = None,
+    queries: Indices | None = None,
 ) -> Iterator[AttentionRecord]:
     """Watch the attention of ``model``, as loaded, while the block runs it.
 
@@ -66,7 +68,7 @@ def capturing(
     limits = Limits(layers=layers, heads=heads, queries=queries, kinds=kinds)
     budget = Budget(
         module,
-        max_memory,
+        bytes_allowed(max_memory),
         gradients=gradients,
         num_layers=None if limits.layers is None else len(limits.layers),
     )
@@ -80,7 +82,7 @@ def capturing(
     if session.keeper is not None:
         builder.on_release = session.keeper.forget
         record.on_differentiate = session.keeper.differentiate
-    with _eager_stance():
+    with _eager_stance:
         session.start()
         try:
             with torch.set_grad_enabled(gradients or torch.is_grad_enabled()):
@@ -93,11 +95,32 @@ def capturing(
     builder.finish((*missed.notes, *raw_notes(raw), *gap_notes(builder.gaps)))
 
 
-@contextmanager
-def _eager_stance() -> Iterator[None]:
-    """Let compiled modules run their original code, so that it can be seen."""
-    with torch.compiler.set_stance("force_eager"):
-        yield
+class _EagerStance:
+    """Let compiled modules run their original code, so that it can be seen.
+
+    The stance belongs to the whole process: the first of several captures at work, in any thread, takes it,
+    and the last one gives it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._captures = 0
+        self._stance: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._captures == 0:
+                self._stance = torch.compiler.set_stance("force_eager")
+            self._captures += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._captures -= 1
+            if self._captures == 0:
+                self._stance.__exit__(None, None, None)
+
+
+_eager_stance = _EagerStance()
 
 
 def _module(model: Any) -> nn.Module:

@@ -62,6 +62,7 @@ class Rerun:
     target : what was explained in the capture, or None.
     labels : label name -> index.
     taps : (stream, index) of an attention call -> where its hidden states come from.
+    random_state : of the processor before the captured pass, for models that draw random numbers.
     """
 
     module: nn.Module
@@ -70,10 +71,23 @@ class Rerun:
     target: Any = None
     labels: Mapping[str, int] = field(default_factory=dict)
     taps: Mapping[tuple[str, int], Tap] = field(default_factory=dict)
+    random_state: Tensor | None = None
 
     def __call__(self, **changes: Any) -> Any:
         """Run the forward pass again, with some inputs changed."""
-        return self.module(*self.args, **{**self.kwargs, **changes})
+        with self._drawing_again():
+            return self.module(*self.args, **{**self.kwargs, **changes})
+
+    @contextmanager
+    def _drawing_again(self) -> Iterator[None]:
+        """Let the model draw the random numbers that it drew in the capture, and none of the caller's."""
+        own = torch.get_rng_state()
+        if self.random_state is not None:
+            torch.set_rng_state(self.random_state)
+        try:
+            yield
+        finally:
+            torch.set_rng_state(own)
 
     def start(self, stream: str) -> Tensor:
         """Return what a stream starts from: pixels (or other features), or the embeddings of its tokens.
@@ -92,7 +106,7 @@ class Rerun:
             found.append(embedded.detach().clone())
             return embedded
 
-        with torch.no_grad(), _Detour(ids=given, embedded=keep):
+        with self._drawing_again(), torch.no_grad(), _Detour(ids=given, embedded=keep):
             self.module(*self.args, **self.kwargs)
         if not found:
             raise NeedsError(
@@ -146,7 +160,7 @@ class Rerun:
         args, kwargs, detour = self._with_start(stream, start)
         detour.taps = [(self._tap(stream, index), function) for index, function in (taps or {}).items()]
         detour.rule = rule
-        with torch.enable_grad(), _activations(self.module, detour, activation):
+        with self._drawing_again(), torch.enable_grad(), _activations(self.module, detour, activation):
             output = self.module(*args, **kwargs)
             score = target_score(output, target, labels=self.labels)
         if not isinstance(score, Tensor):
