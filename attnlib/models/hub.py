@@ -91,7 +91,7 @@ def load_from_transformers(
     return LoadedModel(
         name,
         model,
-        processors.tokenizer if processors.image_processor is None else _one(processors),
+        _one(processors),
         _labels(model),
         card,
         preparer,
@@ -101,7 +101,11 @@ def load_from_transformers(
 
 
 def _one(processors: Processors) -> Any:
-    return processors if processors.tokenizer is not None else processors.image_processor
+    """Return both parts, or the one that there is."""
+    image_processor, tokenizer = processors.image_processor, processors.tokenizer
+    if image_processor is None or tokenizer is None:
+        return tokenizer if image_processor is None else image_processor
+    return processors
 
 
 def _check_folder(folder: Path) -> None:

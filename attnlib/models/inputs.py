@@ -15,9 +15,9 @@ from attnlib.errors import InputError, PictureError
 from attnlib.layout import TokenLayout
 from attnlib.models.loaded import Prepared
 from attnlib.models.measured_view import measure_view
-from attnlib.models.pixels import PatchProcessor
-from attnlib.models.texts import token_labels, tokenize
-from attnlib.picture import View, load_picture
+from attnlib.models.pixels import PatchProcessor, only_pictures
+from attnlib.models.texts import only_texts, token_labels, tokenize
+from attnlib.picture import View
 
 __all__ = ["CaptionPreparer", "PairPreparer", "PicturePreparer", "TextPreparer", "UnknownPreparer"]
 
@@ -51,9 +51,7 @@ class PicturePreparer:
                 f"this model takes one size of picture, the one its processor makes; got size={size}. "
                 "Leave size out"
             )
-        if texts is not None:
-            raise InputError("this model reads pictures only; texts= is for models that compare the two")
-        pictures = [load_picture(source) for source in sources]
+        pictures = only_pictures(sources, texts)
         values = [self._pixels(picture.to_pil()) for picture in pictures]
         views = [
             self._view(picture.size, value.shape[-2:])
@@ -99,10 +97,7 @@ class TextPreparer:
         self, sources: Sequence[Any], *, size: Size = None, texts: Sequence[str] | None = None
     ) -> Prepared:
         """Prepare a batch of texts."""
-        if size is not None or texts is not None:
-            raise InputError(
-                "this model reads texts only: give them as the first argument, without size or texts"
-            )
+        only_texts(size, texts)
         tokens = tokenize(self.tokenizer, sources, max_length=self.max_length)
         inputs = dict(tokens.inputs)
         seen = inputs["attention_mask"].bool() if "attention_mask" in inputs else None

@@ -15,12 +15,27 @@ from torch import Tensor
 from attnlib.errors import InputError, PictureError
 from attnlib.models.loaded import Prepared
 from attnlib.models.measured_view import view_notes
-from attnlib.picture import View, load_picture
+from attnlib.picture import Picture, View, load_picture
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "PatchProcessor"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "PatchProcessor", "only_pictures"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def only_pictures(sources: Sequence[Any], texts: Sequence[str] | None) -> list[Picture]:
+    """Read the pictures for a model that takes no texts.
+
+    Raises
+    ------
+    InputError
+        If there are texts.
+    PictureError
+        If a picture cannot be read.
+    """
+    if texts is not None:
+        raise InputError("this model reads pictures only; texts= is for models that compare the two")
+    return [load_picture(source) for source in sources]
 
 
 @dataclass(frozen=True)
@@ -81,9 +96,7 @@ class PatchProcessor:
         PictureError
             If the pictures need inputs of different sizes.
         """
-        if texts is not None:
-            raise InputError("this model reads pictures only; texts= is for models that compare the two")
-        pictures = [load_picture(source) for source in sources]
+        pictures = only_pictures(sources, texts)
         sizes = [self.input_size(picture.size, size) for picture in pictures]
         if len(set(sizes)) > 1:
             raise PictureError(

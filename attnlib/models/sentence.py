@@ -13,11 +13,11 @@ from torch import Tensor
 from transformers import AutoTokenizer, BertModel
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
-from attnlib.errors import InputError, ModelError
+from attnlib.errors import ModelError
 from attnlib.models.loaded import Prepared
 from attnlib.models.packages import package_folder
 from attnlib.models.quiet import quiet
-from attnlib.models.texts import tokenize
+from attnlib.models.texts import only_texts, tokenize
 
 __all__ = [
     "SentenceEncoder",
@@ -69,10 +69,7 @@ class SentencePreparer:
         self, sources: Sequence[Any], *, size: Any = None, texts: Sequence[str] | None = None
     ) -> Prepared:
         """Prepare a batch of texts."""
-        if size is not None or texts is not None:
-            raise InputError(
-                "this model reads texts only: give them as the first argument, without size or texts"
-            )
+        only_texts(size, texts)
         tokens = tokenize(self.tokenizer, sources, max_length=self.max_length)
         seen = tokens.inputs["attention_mask"].bool()
         readout = [row.nonzero()[:, 0].tolist() for row in seen]

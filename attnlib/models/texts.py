@@ -12,7 +12,7 @@ from torch import Tensor
 from attnlib.errors import InputError
 from attnlib.layout import TokenLayout
 
-__all__ = ["Tokenized", "token_labels", "tokenize"]
+__all__ = ["Tokenized", "only_texts", "token_labels", "tokenize"]
 
 _INVISIBLE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "⇥"})
 
@@ -43,6 +43,20 @@ class Tokenized:
         return tuple(TokenLayout(None, tokens=t, spans=s, readout=r, notes=self.notes) for t, s, r in rows)
 
 
+def only_texts(size: Any, texts: Any) -> None:
+    """Refuse what only pictures need, for a model of text.
+
+    Raises
+    ------
+    InputError
+        If a size or further texts were given.
+    """
+    if size is not None or texts is not None:
+        raise InputError(
+            "this model reads texts only: give them as the first argument, without size or texts"
+        )
+
+
 def tokenize(tokenizer: Any, texts: Sequence[Any], *, max_length: int | None = None) -> Tokenized:
     """Tokenize texts, padded to the longest.
 
@@ -60,7 +74,10 @@ def tokenize(tokenizer: Any, texts: Sequence[Any], *, max_length: int | None = N
     for text in texts:
         parts = text if isinstance(text, (tuple, list)) else (text,)
         if len(parts) > 2 or not all(isinstance(part, str) for part in parts):
-            raise InputError(f"expected a text or a pair of texts, got {text!r:.80}")
+            raise InputError(
+                f"this model reads a text or a pair of texts, got {text!r:.80}; `attnlib models` "
+                "says which models look at pictures"
+            )
         if not all(part.strip() for part in parts):
             raise InputError("a text is empty")
     pairs = [isinstance(text, (tuple, list)) and len(text) == 2 for text in texts]

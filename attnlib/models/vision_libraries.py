@@ -18,8 +18,7 @@ from attnlib.layout import TokenLayout
 from attnlib.models.loaded import LoadedModel, ModelCard, Prepared
 from attnlib.models.measured_view import measure_view
 from attnlib.models.packages import required
-from attnlib.models.pixels import PatchProcessor
-from attnlib.picture import load_picture
+from attnlib.models.pixels import PatchProcessor, only_pictures
 
 __all__ = ["TransformPreparer", "load_from_timm", "load_from_torchvision"]
 
@@ -46,16 +45,14 @@ class TransformPreparer:
         self, sources: Sequence[Any], *, size: Size = None, texts: Sequence[str] | None = None
     ) -> Prepared:
         """Prepare a batch of pictures."""
-        if texts is not None:
-            raise InputError("this model reads pictures only; texts= is for models that compare the two")
+        pictures = only_pictures(sources, texts)
         if size is not None:
             if self.patches is None:
                 raise InputError(
                     f"this model takes one size of picture only; got size={size}. Leave size out"
                 )
-            prepared = self.patches(sources, size=size)
+            prepared = self.patches(pictures, size=size)
             return Prepared({self.argument: prepared.inputs["pixel_values"]}, prepared.views)
-        pictures = [load_picture(source) for source in sources]
         values = [self._pixels(picture.to_pil()) for picture in pictures]
         if len({value.shape for value in values}) > 1:
             raise PictureError("pictures of different shapes cannot share a batch: pass them one by one")
