@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from attnlib.evaluate.common_grid import on_common_grid
 from attnlib.evaluate.statistics import mean_ranks
 from attnlib.methods import METHODS, Request, explain
 from attnlib.record import AttentionRecord, Relevance
+from attnlib.record.indices import Indices, whole_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,6 +110,9 @@ class Comparison:
         if not pairs:
             raise InputError("difference_figure needs at least one pair of names")
         self._check_item(index)
+        wrong = [one for one in pairs if isinstance(one, str) or len(one) != 2]
+        if wrong:
+            raise InputError(f"difference_figure takes pairs of names, got {wrong[0]!r}")
         differences = torch.stack([self.difference(first, second)[index] for first, second in pairs])
         names = [f"{first}<br>minus {second}" for first, second in pairs]
         return maps_figure(names, differences, values="difference", columns=4, dark=dark)
@@ -129,8 +134,8 @@ class Comparison:
 def compare(
     what: Any,
     *more: Relevance | AttentionRecord,
-    methods: Sequence[str] | Mapping[str, Any] | None = None,
-    layers: Sequence[int] | None = None,
+    methods: Sequence[Any] | Mapping[str, Any] | None = None,
+    layers: Indices | None = None,
     query: Any = None,
     top: float | int = 0.1,
     without_identity: bool = False,
@@ -143,10 +148,11 @@ def compare(
         compared; or name -> record (models, pictures), to which one method is applied; or one
         Relevance, whose items are compared with each other.
     *more : further relevances or records: ``compare(one, other)`` is ``compare([one, other])``.
-    methods : for records: names, or label -> (name, options) or name. Default: a handful that the
-        record can serve; for several records the first one given, else rollout.
+    methods : for records: names or (name, options), or label -> one of these; options may hold a query
+        of their own. Default: a handful that the record can serve; for several records the first one given,
+        else rollout.
     layers : for one record: compare these layers, by one method (the first of ``methods``, else raw).
-    query : for records, as in ``explain``.
+    query : for records, as in ``explain``; for the methods that take one.
     top : share of the patches that count as the strongest.
     without_identity : leave out what stands in a map only because the method starts from the query.
 
@@ -160,8 +166,8 @@ def compare(
     InputError
         If fewer than two maps are given, or batch sizes differ.
     """
-    if not 0 < top <= 1:
-        raise InputError(f"top={top} must be a share of the patches, above 0 and at most 1")
+    if isinstance(top, bool) or not isinstance(top, Real) or not 0 < top <= 1:
+        raise InputError(f"top={top!r} must be a share of the patches, above 0 and at most 1")
     given = _relevances((what, *more) if more else what, methods, layers, query)
     if len(given) < 2:
         raise InputError(f"a comparison needs at least two maps, got {len(given)}")
@@ -186,13 +192,14 @@ def compare(
 
 
 def _relevances(
-    what: Any, methods: Sequence[str] | Mapping[str, Any] | None, layers: Sequence[int] | None, query: Any
+    what: Any, methods: Sequence[Any] | Mapping[str, Any] | None, layers: Indices | None, query: Any
 ) -> dict[str, Relevance]:
     if isinstance(what, AttentionRecord):
         if layers is not None:
             label, (name, options) = next(iter(_calls(methods or ["raw"]).items()))
             return {
-                f"{label}, layer {i}": explain(what, name, query=query, layers=i, **options) for i in layers
+                f"{label}, layer {i}": _explained(what, name, query, {**options, "layers": i})
+                for i in whole_numbers(layers, "layers")
             }
         calls = _calls(methods if methods is not None else _able(what))
         return {label: _explained(what, name, query, options) for label, (name, options) in calls.items()}
@@ -220,21 +227,34 @@ def _relevances(
 
 
 def _explained(record: AttentionRecord, name: str, query: Any, options: Mapping[str, Any]) -> Relevance:
-    return explain(record, name, query=query if METHODS[name].takes_query else None, **options)
+    return explain(record, name, **{"query": query if METHODS[name].takes_query else None, **options})
 
 
-def _calls(methods: Sequence[str] | Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
+def _calls(methods: Sequence[Any] | Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Return label -> method and options; what has no label is called by its method."""
     if isinstance(methods, str):
         methods = [methods]
-    named = methods if isinstance(methods, Mapping) else {name: name for name in methods}
-    calls = {}
-    for label, one in named.items():
-        name, options = (one, {}) if isinstance(one, str) else (one[0], dict(one[1]))
-        _ = METHODS[name]
-        calls[str(label)] = (name, options)
+    if not isinstance(methods, Mapping | Sequence):
+        raise InputError(f"methods are names, got {type(methods).__name__}")
+    labelled = methods.items() if isinstance(methods, Mapping) else [(None, one) for one in methods]
+    calls: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for label, one in labelled:
+        name, options = _call(one)
+        base = name if label is None else str(label)
+        calls[base if base not in calls else f"{base} {len(calls)}"] = (name, options)
     if not calls:
         raise InputError("methods is empty: None means a handful that the record can serve")
     return calls
+
+
+def _call(one: Any) -> tuple[str, Mapping[str, Any]]:
+    if isinstance(one, str):
+        _ = METHODS[one]
+        return one, {}
+    if isinstance(one, tuple | list) and len(one) == 2 and isinstance(one[1], Mapping):
+        _ = METHODS[one[0]]
+        return one[0], one[1]
+    raise InputError(f"a method to compare is a name or (name, options), got {one!r}")
 
 
 def _able(record: AttentionRecord) -> list[str]:

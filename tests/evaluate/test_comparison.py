@@ -146,6 +146,32 @@ def test_methods_layers_models_and_pictures_of_records_are_compared():
     assert compare(explain(record)).names == ("item 0", "item 1")
 
 
+def test_a_method_may_stand_there_twice_with_options_and_a_query_of_its_own():
+    from attnlib import AttentionRecord, TokenLayout, compare, explain
+
+    torch.manual_seed(2)
+    layout = TokenLayout((2, 3), 4, ("class",), readout=[0])
+    weights = [torch.rand(2, 3, 7, 7).softmax(-1) for _ in range(4)]
+    record = AttentionRecord.from_weights(weights, gradients=weights, layout=layout)
+    calls = ["rollout", ("rollout", {"start_layer": 2, "query": (1, 2)}), "legrad"]
+    found = compare(record, methods=calls, query=(0, 1))
+    assert found.names == ("rollout", "rollout 1", "legrad")
+    for place, wanted in enumerate(({"query": (0, 1)}, {"query": (1, 2), "start_layer": 2})):
+        share = explain(record, "rollout", **wanted).share().double()
+        torch.testing.assert_close(found.maps[place], share, atol=1e-6, rtol=0)
+    assert compare(record, layers=(0, 2), methods="legrad", query=(0, 1)).names[1] == "legrad, layer 2"
+    for wrong in ([("rollout",), "raw"], {"a": 3, "b": "raw"}):
+        with pytest.raises(ValueError, match=r"name or \(name, options\)"):
+            compare(record, methods=wrong)
+    for top in (True, 0, float("nan")):
+        with pytest.raises(ValueError, match="share of the patches"):
+            compare(record, top=top)
+    with pytest.raises(ValueError, match="at least two"):
+        compare(record, layers=1)
+    with pytest.raises(ValueError, match="pairs of names"):
+        compare(record).difference_figure(["raw", "rollout"])
+
+
 def test_what_cannot_be_compared_is_refused(maps):
     from attnlib import Relevance, TokenLayout, compare
 
