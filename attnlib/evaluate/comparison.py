@@ -102,7 +102,7 @@ class Comparison:
         )
 
     def difference_figure(
-        self, pairs: Sequence[tuple[str, str]], *, index: int = 0, dark: bool = False
+        self, pairs: Sequence[Sequence[str]], *, index: int = 0, dark: bool = False
     ) -> go.Figure:
         """Draw the shares of each pair's first map minus those of its second, for one item."""
         from attnlib.viz.comparing import maps_figure
