@@ -136,6 +136,13 @@ def test_the_explorer_opens_and_its_controls_chart_and_viewer_move_together(lab,
     lab.page.wait_for_function(
         "() => document.querySelector('.av-caption')?.textContent.startsWith('layer 2')", timeout=20_000
     )
+    ink = "() => getComputedStyle(document.querySelector('.attnlib-chart .xtick text')).fill"
+    before = lab.page.evaluate(ink)
+    change = "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })"
+    lab.page.evaluate(change, "JupyterLab Dark")
+    lab.page.wait_for_function(f"(before) => ({ink})() !== before", arg=before, timeout=20_000)
+    lab.page.evaluate(change, "JupyterLab Light")
+    lab.page.wait_for_function(f"(before) => ({ink})() === before", arg=before, timeout=20_000)
     stands(lab)
 
 

@@ -79,6 +79,10 @@ async function render({ model, el }) {
   };
   const onFigure = () => draw();
   model.on("change:figure", onFigure);
+  // the ink is the page's: it is drawn again when the page turns light or dark, once its style is there
+  const onTheme = () => setTimeout(() => { if (area.isConnected) draw(); }, 300);
+  const theme = new MutationObserver(onTheme);
+  theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-vscode-theme-kind"] });
   draw();
   try {
     plotly = await plotlyFrom(model);
@@ -93,6 +97,7 @@ async function render({ model, el }) {
   }
   return () => {
     model.off("change:figure", onFigure);
+    theme.disconnect();
     plotly?.purge(area);
   };
 }

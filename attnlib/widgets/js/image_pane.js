@@ -172,17 +172,22 @@ class ImagePane {
     this.numbers(pen, (px, py) => [(px * width - x) * scale, (py * height - y) * scale]);
   }
 
-  /** The number of each region, as in the table, at the upper left end of its outline. */
+  /** The number of each region, as in the table, at the upper left end of its outline, or beside one there. */
   numbers(pen, place) {
     pen.font = "bold 13px system-ui, sans-serif";
     pen.textAlign = "center";
     pen.textBaseline = "middle";
+    const taken = [];
     this.source.spec.regions.forEach((region, n) => {
       if (!region.outline.length) return;
       const top = Math.min(...region.outline.map((piece) => piece[1]));
       const left = Math.min(...region.outline.filter((piece) => piece[1] === top).map((piece) => piece[0]));
-      const [px, py] = place(left, top);
+      const [from, py] = place(left, top);
       const wide = pen.measureText(n + 1).width + 8;
+      let px = from;
+      const covers = ([x, y, w]) => Math.abs(y - py) < 16 && px < x + w && x < px + wide;
+      for (let other = taken.find(covers); other; other = taken.find(covers)) px = other[0] + other[2] + 1;
+      taken.push([px, py, wide]);
       pen.fillStyle = "#000";
       pen.fillRect(px - 1, py - 1, wide, 16);
       pen.fillStyle = "#fff";
