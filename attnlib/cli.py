@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -242,21 +243,7 @@ def _report(chosen: argparse.Namespace) -> int:
         print(f"report: {page}")
         return 0
     pictures = find_pictures(chosen.pictures)
-
-    def tell(line: str) -> None:
-        print(line, file=sys.stderr)
-
-    made = run_reports(
-        pictures,
-        chosen.output,
-        notebook=source,
-        parameters=values,
-        tell=None if chosen.quiet else tell,
-        **options,
-    )
-    for one in made if chosen.quiet else ():
-        if one.report is None:
-            tell(f"{one.name}: {one.problem}")
+    made = run_reports(pictures, chosen.output, notebook=source, parameters=values, tell=_say, **options)
     done = [one.report for one in made if one.report is not None]
     if len(made) > 1:
         print(f"index: {chosen.output / 'index.html'} ({len(done)} of {len(made)} reports made)")
@@ -310,7 +297,11 @@ def _mapped(chosen: argparse.Namespace) -> Any:
 
     open_options = {name: parse((Parameter(name, None),), name, text) for name, text in _pairs(chosen.values)}
     _say("loading PyTorch and the model ...")
+    from attnlib.methods import METHODS
     from attnlib.report.mapping import DEFAULT_MODEL, map_picture
+
+    if chosen.method is not None and chosen.method not in METHODS:
+        raise _Usage(_no_method(chosen.method, METHODS))
 
     return map_picture(
         chosen.picture,
@@ -352,7 +343,7 @@ def _methods(chosen: argparse.Namespace) -> int:
 
     if chosen.name:
         if chosen.name not in METHODS:
-            raise _Usage(f"there is no method {chosen.name!r}; there are {', '.join(METHODS)}")
+            raise _Usage(_no_method(chosen.name, METHODS))
         print(METHODS[chosen.name].to_text(), end="")
         return 0
     width = max(map(len, METHODS))
@@ -360,6 +351,12 @@ def _methods(chosen: argparse.Namespace) -> int:
         print(f"{name:<{width}}  {card.family:<13}  {card.title}")
     print("\nattnlib methods NAME explains one: formula, paper, options.")
     return 0
+
+
+def _no_method(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"there is no method {name!r}{hint}; there are {', '.join(known)}"
 
 
 def _lab(chosen: argparse.Namespace) -> int:

@@ -21,6 +21,8 @@ _SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png",
 
 _LONGEST = 200
 """Bytes of a picture's name that go into the name of its page."""
+_WIDEST = 48
+"""Letters of a picture's name that are shown in the index."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def run_reports(
     folder : where the pages go.
     notebook, parameters, progress : as for :func:`run_report`.
     picture_parameter : name of the notebook's parameter that takes the picture.
-    tell : called with one line before and after each picture.
+    tell : called with a line before each picture, if progress is asked for, and for each that fails.
     options : further options of :func:`run_report`.
 
     Returns
@@ -101,7 +103,8 @@ def run_reports(
     made = []
     for number, (picture, stem) in enumerate(zip(pictures, _stems(pictures), strict=True), start=1):
         name = picture.name.encode(errors="replace").decode()
-        tell(f"[{number}/{len(pictures)}] {name}")
+        if progress:
+            tell(f"[{number}/{len(pictures)}] {name}")
         chosen = {**(parameters or {}), picture_parameter: str(picture.resolve())}
         try:
             _check(picture)
@@ -109,7 +112,7 @@ def run_reports(
             made.append(Made(name, report))
         except AttnlibError as error:
             made.append(Made(name, None, str(error)))
-            tell(f"{name}: {error}")
+            tell(str(error) if repr(name) in str(error) else f"{name}: {error}")
     if len(pictures) > 1:
         write_index(made, folder)
     return made
@@ -129,11 +132,11 @@ def write_index(made: Sequence[Made], folder: Path, *, title: str = "Attention r
     rows = []
     for one in made:
         if one.report is None:
-            rows.append(f"<tr><td>{escape(one.name)}</td><td>failed: {escape(_first(one.problem))}</td></tr>")
+            rows.append(f"<tr><td>{_shown(one.name)}</td><td>failed: {escape(_first(one.problem))}</td></tr>")
         else:
             link = escape(page_address(one.report.name), quote=True)
             rows.append(
-                f'<tr><td><a href="{link}">{escape(one.name)}</a></td><td>{_summary(one.report)}</td></tr>'
+                f'<tr><td><a href="{link}">{_shown(one.name)}</a></td><td>{_summary(one.report)}</td></tr>'
             )
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -184,6 +187,11 @@ def _stems(pictures: Sequence[Path]) -> list[str]:
 def short_stem(picture: Path) -> str:
     """Return the name of a picture without its suffix, short enough to take a longer one."""
     return picture.stem.encode(errors="ignore")[:_LONGEST].decode(errors="ignore") or "picture"
+
+
+def _shown(name: str) -> str:
+    """Return a name for a table: the beginning of a long one."""
+    return escape(name if len(name) <= _WIDEST else f"{name[: _WIDEST - 1]}\u2026")
 
 
 def _summary(report: Path) -> str:

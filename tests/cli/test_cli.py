@@ -46,6 +46,8 @@ def test_help_teaches_by_examples(run):
         (("overlay", "x.png", "--style", "jet"), "invalid choice"),
         (("describe",), "IMAGE"),
         (("methods", "magic"), "no method 'magic'"),
+        (("methods", "rolout"), "did you mean 'rollout'"),
+        (("overlay", "sample:poster", "--method", "rolout"), "did you mean 'rollout'"),
     ],
 )
 def test_what_is_not_understood_is_exit_code_2(run, words, part):

@@ -329,8 +329,8 @@ class Viewer {
       const outside = map.prefix ?? null;
       const nothing = outside === null || (outside < 5e-4 && !sources[n].spec.prefix.length);
       const words = [map.summary ?? "", nothing ? ""
-        : `${percent(outside)} of the attention lies outside the patches (${
-          sources[n].spec.prefix.map(shownToken).join(", ") || "other tokens"}).`].join(" ").trim();
+        : `Outside the patches (${
+          sources[n].spec.prefix.map(shownToken).join(", ") || "other tokens"}): ${percent(outside)} of the attention.`].join(" ").trim();
       return maps.length > 1 && words ? `${"AB"[n]}: ${words}` : words;
     }).concat(difference?.summary ? `A minus B: ${difference.summary}` : [], this.trouble).join(" ").trim();
     if (!text) {
