@@ -90,6 +90,7 @@ class RecordBuilder:
             self._parts = described if part else self._parts if not calls else []
         layers = [layer for _, layer in settled]
         self._steps.take(layers, continuing=continuing)
+        self._steps.remember(calls)
         record.layers = (*record.layers, *layers)
         self._kept += settled
         for call, layer in self._kept:

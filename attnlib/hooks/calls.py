@@ -39,6 +39,7 @@ class Call:
     follows : number of the last call that its inputs depend on; 0 = none, None = not known.
     value_place : where its values stand in memory: storage and offset.
     parts : the calls that were put together to this one.
+    blank : rows of weights in which a mask hides everything.
     apart : why it does not come after the call before it in its stream; None if it does.
     replaced : token numbers of the rows of its output that the module overwrote with those of a later call.
     """
@@ -62,6 +63,7 @@ class Call:
     placement: Placement | None = None
     complete: bool = True
     missing: int = 0
+    blank: int = 0
     heads: tuple[int, ...] | None = None
     total_heads: int | None = None
     queries: tuple[int, ...] | None = None

@@ -12,6 +12,7 @@ from attnlib.errors import LayoutError, NeedsError
 from attnlib.hooks.calls import Call
 from attnlib.hooks.origins import Origins, TokenSequence
 from attnlib.hooks.reading import HeadRead, read_tokens
+from attnlib.hooks.trail import CROSS_INPUTS
 from attnlib.layout import TokenFacts, TokenLayout, image_layout, prefix_names, text_layout
 from attnlib.record import AttentionRecord, LayerAttention, PlacedAttention
 from attnlib.record.placed import Piece
@@ -57,12 +58,22 @@ class Describer:
             if layer.kind == "self" and layer.num_queries == layer.num_keys:
                 layer.query_layout = layer.query_layout or layer.key_layout
                 layer.key_layout = layer.key_layout or layer.query_layout
-            if call.key_sequence is not None and layer.kind != "self":
-                layer.key_stream = owners.get(id(call.key_sequence))
+            if layer.kind == "self":
+                continue
+            sequence = call.key_sequence or self._handed_over(call)
+            if sequence is not None:
+                layer.key_stream = owners.get(id(sequence))
+                layer.key_layout = layer.key_layout or self._layout(sequence, layer.stream, layer.num_keys)
         record.layouts = {**record.layouts, **self._streams([layer for _, layer in settled])}
         record.layout_problem = next(iter(self.problems.values()), None)
         for call, layer in settled:
             self._mark_seen(call, layer, record)
+
+    def _handed_over(self, call: Call) -> TokenSequence | None:
+        """Return the tokens that a crossing call was handed, where its keys went through a cache."""
+        given = [one for word in CROSS_INPUTS if isinstance(one := call.frame.kwargs.get(word), Tensor)]
+        found = [self._origins.get(one) for one in given]
+        return next((one.sequence for one in found if one is not None), None)
 
     def _streams(self, layers: Sequence[LayerAttention]) -> Mapping[str, TokenLayout]:
         found = {}

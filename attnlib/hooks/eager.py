@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnlib.hooks.calls import Call
 from attnlib.hooks.einsums import spelled_out
-from attnlib.hooks.fused import _heads_of
+from attnlib.hooks.fused import _heads_of, place_one
 from attnlib.hooks.origins import Origin, Origins
 from attnlib.hooks.placement import Placement, find_placement
 from attnlib.hooks.probabilities import Probabilities, Softmaxed
@@ -20,7 +20,7 @@ from attnlib.record import GivenAttention
 
 __all__ = ["PRODUCTS", "Product", "read_product"]
 
-PRODUCTS = frozenset({"matmul", "__matmul__", "__rmatmul__", "bmm", "einsum"})
+PRODUCTS = frozenset({"matmul", "__matmul__", "__rmatmul__", "linalg_matmul", "mm", "bmm", "einsum"})
 Arrange = Callable[[Tensor], Tensor]
 
 
@@ -40,6 +40,8 @@ def find_product(name: str, args: Sequence[Any], probabilities: Probabilities) -
     """Recognise a product of softmax weights and values."""
     if name == "einsum":
         return _einsum(args, probabilities)
+    if len(args) < 2:
+        return None
     left, right = args[:2]
     if name == "__rmatmul__":
         left, right = right, left
@@ -124,9 +126,10 @@ def read_product(
     """Turn weights times values into a :class:`Call`; None if the weights do not run over tokens."""
     weights = product.arrange_weights(product.weights.detach())
     values = product.arrange_values(product.values.detach())
-    held = product.held
+    held, blank = product.held, 0
     if held.exact is not None and held.exact.shape == product.weights.shape:
         weights = product.arrange_weights(held.exact)
+        blank = held.blank
     row_origin = _arranged(origins.get(product.weights), product.weights, product.arrange_weights)
     key_origin = _arranged(origins.get(product.values), product.values, product.arrange_values)
     if key_origin is not None and key_origin.ids.shape[-1] > 1 and key_origin.ids.shape[-2] == 1:
@@ -162,7 +165,7 @@ def read_product(
         serial=held.serial,
         complete=columns == held.total,
     )
-    call.missing = held.total - columns
+    call.missing, call.blank = held.total - columns, blank
     if held.mixed:
         call.notes = ("heads are mixed after the softmax: rows need not sum to 1",)
     lead = tuple(weights.shape[:-2])
@@ -170,6 +173,10 @@ def read_product(
     values = values.expand(value_lead) if values.dim() <= len(value_lead) else values
     if not lead:
         call.source = GivenAttention(weights[None, None], value=values[None, None], kind_of_source="softmax")
+        call.query_rows, call.key_rows = (
+            None if one is None else one[None, None] for one in (query_rows, key_rows)
+        )
+        place_one(call)
         return call, lambda tensor: product.arrange_output(tensor)[None, None]
     placed = find_placement(
         lead, query_rows, key_rows, call.query_sequence, call.key_sequence, complete=call.complete

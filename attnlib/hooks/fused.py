@@ -15,7 +15,7 @@ from attnlib.hooks.refusals import refuse_dropout
 from attnlib.hooks.trail import Frame
 from attnlib.record import ProjectedAttention
 
-__all__ = ["FusedArguments", "read_fused"]
+__all__ = ["FusedArguments", "place_one", "read_fused"]
 
 
 @dataclass(eq=False)
@@ -138,7 +138,18 @@ def _call_of_one(
     ]
     query_rows, key_rows = (None if one is None else one[None, None] for one in numbers)
     of_query, of_key = (None if one is None else one.sequence for one in known)
-    return Call(frame, root, source, forward, of_query, of_key, query_rows, key_rows)
+    call = Call(frame, root, source, forward, of_query, of_key, query_rows, key_rows)
+    place_one(call)
+    return call
+
+
+def place_one(call: Call) -> None:
+    """Say which item a call without batch and heads belongs to."""
+    placed = find_placement(
+        (1, 1), call.query_rows, call.key_rows, call.query_sequence, call.key_sequence, complete=call.complete
+    )
+    call.placement = placed if isinstance(placed, Placement) else None
+    call.unplaced = placed if isinstance(placed, str) else None
 
 
 def _of_one(tensor: Tensor) -> Tensor:

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
 
 from attnlib.errors import InputError, NeedsError
 from attnlib.record import AttentionRecord
 
 __all__ = ["GradientKeeper"]
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn what torch says about a graph that cannot be gone through into what to do about it."""
+    try:
+        yield
+    except CheckpointError as problem:
+        raise NeedsError(
+            "the model saves memory with gradient checkpoints and computes its parts again on the way back, "
+            "where nothing is captured: turn them off (model.gradient_checkpointing_disable() in "
+            "transformers, model.set_grad_checkpointing(False) in timm), or capture without a target"
+        ) from problem
+    except RuntimeError as problem:
+        if "second time" not in str(problem):
+            raise
+        raise NeedsError(
+            "another backward pass has used up the graph of this forward pass: call "
+            "record.differentiate(score) before it, or give that one retain_graph=True"
+        ) from problem
 
 
 class GradientKeeper:
@@ -78,7 +100,8 @@ class GradientKeeper:
                 "the score does not depend on the attention of this record: compute it from the model's "
                 "output inside or after the capture, without detach or no_grad"
             )
-        found = torch.autograd.grad(score.sum(), [one[1] for one in self._watched], allow_unused=True)
+        with _readable():
+            found = torch.autograd.grad(score.sum(), [one[1] for one in self._watched], allow_unused=True)
         if all(one is None for one in found):
             raise InputError("the score does not depend on any attention call of this record")
         for (source, output, arrange), gradient in zip(self._watched, found, strict=True):
@@ -101,9 +124,10 @@ class GradientKeeper:
                 if id(layer.source) not in watched:
                     raise InputError(f"{layer.name} computes in windows: it cannot have a score of its own")
                 source, output, arrange = watched[id(layer.source)]
-                found = torch.autograd.grad(
-                    own[layer.index].sum(), output, retain_graph=True, allow_unused=True
-                )[0]
+                with _readable():
+                    found = torch.autograd.grad(
+                        own[layer.index].sum(), output, retain_graph=True, allow_unused=True
+                    )[0]
                 source.output_gradient = arrange(
                     torch.zeros_like(output) if found is None else found.detach()
                 )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from attnlib.errors import InputError
 from attnlib.hooks.beside import BESIDE
 from attnlib.hooks.calls import Call
 from attnlib.hooks.trail import Frame
 from attnlib.record.heads import HeadsAttention
+from attnlib.record.placed import Piece
 from attnlib.record.released import ReleasedAttention
 
-__all__ = ["Heads", "as_heads", "heads_of_one", "join_heads", "stands_apart"]
+__all__ = ["Heads", "as_heads", "heads_of_one", "heads_together", "join_heads", "stands_apart"]
 
 
 class Heads(tuple[Call, ...]):
@@ -43,9 +46,15 @@ def heads_of_one(left: Call, right: Call) -> bool:
         return False
     if left.query_sequence is not right.query_sequence or left.key_sequence is not right.key_sequence:
         return False
+    if not _alike(left.query_rows, right.query_rows) or not _alike(left.key_rows, right.key_rows):
+        return False  # the same place of another item
     if left.frame is right.frame:
         return _slices_of_one(left, right)
     return type(left.frame.module) is type(right.frame.module) and _common(left.name, right.name) is not None
+
+
+def _alike(left: Tensor | None, right: Tensor | None) -> bool:
+    return left is right or (left is not None and right is not None and torch.equal(left, right))
 
 
 def _is_whole(call: Call) -> bool:
@@ -125,6 +134,38 @@ def join_heads(model: nn.Module, group: Heads) -> Call:
         number=group[-1].number,
         follows=first.follows,
     )
+
+
+def heads_together(group: Sequence[Call], pieces: Sequence[Piece]) -> list[Piece]:
+    """Put parts of one attention that stand at the same places together as its heads, in call order.
+
+    Parameters
+    ----------
+    group : the calls.
+    pieces : what they hold, and where it belongs.
+    """
+    if any(piece.source.shape[1] > 1 for piece in pieces):
+        return list(pieces)
+    at: dict[tuple[bytes, ...], list[int]] = {}
+    for place, piece in enumerate(pieces):
+        where = (piece.items, piece.query_places, piece.key_places)
+        at.setdefault(tuple(one.numpy().tobytes() for one in where), []).append(place)
+    counts = {len(places) for places in at.values()}
+    if counts in ({1}, set()) or len(counts) > 1:
+        return list(pieces)
+    for places in at.values():
+        calls = [group[place] for place in places]
+        if not all(a.follows_like(b) and _slices_of_one(a, b) for a, b in pairwise(calls)):
+            return list(pieces)
+    return [
+        Piece(
+            HeadsAttention(tuple(pieces[place].source for place in places)),
+            pieces[places[0]].items,
+            pieces[places[0]].query_places,
+            pieces[places[0]].key_places,
+        )
+        for places in at.values()
+    ]
 
 
 def stands_apart(before: Call | None, call: Call) -> str | None:

@@ -342,7 +342,7 @@ def _sdpa(origins: Origins, args: Sequence[Any], kwargs: Mapping[str, Any], out:
 
 _RULES: dict[str, Callable[[Origins, Sequence[Any], Mapping[str, Any], Any], None]] = {
     **JOINING,
-    **dict.fromkeys(("matmul", "__matmul__", "bmm", "mm"), _matmul),
+    **dict.fromkeys(("matmul", "__matmul__", "linalg_matmul", "bmm", "mm"), _matmul),
     **dict.fromkeys(("addmm", "baddbmm"), _addmm),
     "linear": _linear,
     "pad": _pad,

@@ -89,6 +89,7 @@ def find_placement(
     q = queries.expand(*lead, queries.shape[-1]).reshape(-1, queries.shape[-1]).to(torch.int64)
     k = keys.expand(*lead, keys.shape[-1]).reshape(-1, keys.shape[-1]).to(torch.int64)
     _, group = torch.unique(torch.cat([q, k], 1), dim=0, return_inverse=True)
+    group = _padding_apart(group, (q < 0).all(dim=1) & (k < 0).all(dim=1))
     counts = torch.bincount(group)
     if bool((counts != counts[0]).any()):
         return "its leading axes do not split into windows and heads"
@@ -107,6 +108,8 @@ def find_placement(
     if complete and _ask_everywhere(q, k):
         places = _within(k, items, key_sequence.size)
         return Placement(order, windows, heads, items, places, places, handed_out=True)
+    if query_sequence.batch != key_sequence.batch:
+        return f"its queries come in {query_sequence.batch} items and its keys in {key_sequence.batch}"
     return Placement(
         order,
         windows,
@@ -115,6 +118,21 @@ def find_placement(
         _within(q, items, query_sequence.size),
         _within(k, items, key_sequence.size),
     )
+
+
+def _padding_apart(group: Tensor, blank: Tensor) -> Tensor:
+    """Give windows that hold nothing but padding, and look all alike, numbers of their own.
+
+    Parameters
+    ----------
+    group : for each window and head the number of its window.
+    blank : whether there is no token in it.
+    """
+    if not bool(blank.any()) or bool(blank.all()):
+        return group
+    heads = int(torch.bincount(group[~blank]).amax())
+    own = torch.arange(int(blank.sum())) // heads + int(group.amax()) + 1
+    return torch.unique(group.masked_scatter(blank, own), return_inverse=True)[1]
 
 
 def _everything(places: Tensor, size: int) -> bool:

@@ -16,7 +16,7 @@ from attnlib.hooks.torch_names import EXACT, MIXERS, MOVES, SCALES, SUMS
 
 __all__ = ["SOFTMAXES", "Probabilities", "Softmaxed"]
 
-SOFTMAXES = frozenset({"softmax", "_softmax", "_safe_softmax"})
+SOFTMAXES = frozenset({"softmax", "_softmax", "_safe_softmax", "special_softmax"})
 
 
 @dataclass(eq=False)
@@ -31,6 +31,7 @@ class Softmaxed:
     exact : the softmax output in the dtype it was computed in, while nothing but casts happened.
     mixed : whether heads were mixed after the softmax, so that rows need not sum to 1.
     dropped : whether some of it was dropped at random.
+    blank : rows in which every score is hidden by a mask; they are 0 in ``exact``.
     """
 
     columns: Tensor
@@ -39,6 +40,7 @@ class Softmaxed:
     exact: Tensor | None
     mixed: bool = False
     dropped: bool = False
+    blank: int = 0
 
 
 class Probabilities:
@@ -58,14 +60,18 @@ class Probabilities:
         """Return what is known about a tensor."""
         return self._known.get(tensor) if isinstance(tensor, Tensor) else None
 
-    def begin(self, out: Tensor, axis: int, where: str) -> None:
-        """Remember a softmax over ``axis``."""
+    def begin(self, out: Tensor, axis: int, where: str, scores: Tensor | None = None) -> None:
+        """Remember a softmax of ``scores`` over ``axis``."""
         if out.dim() < 2:
             return
         shape = [1] * out.dim()
         shape[axis] = out.shape[axis]
         columns = torch.arange(out.shape[axis]).view(shape)
-        self._known[out] = Softmaxed(columns, out.shape[axis], self.serial, out.detach())
+        exact, blank = out.detach(), 0
+        hidden = None if scores is None else _hidden_rows(scores.detach(), axis)
+        if hidden is not None:
+            exact, blank = torch.where(hidden, 0.0, exact), int(hidden.sum())
+        self._known[out] = Softmaxed(columns, out.shape[axis], self.serial, exact, blank=blank)
         self.open[self.serial] = where
         self.serial += 1
 
@@ -83,7 +89,7 @@ class Probabilities:
             columns = functional.pad(held.columns.expand(first.shape), widths, value=-1)
             exact = None if held.exact is None else functional.pad(held.exact, widths)
             self._spread(out, columns, exact, held)
-        elif held is not None and name in MOVES:
+        elif held is not None and (name in MOVES or name == "__get__"):  # of properties, only those that turn
             self._move(held, func, args, kwargs, out)
         elif held is not None and first is not None and isinstance(out, Tensor) and out.shape == first.shape:
             if name in EXACT:
@@ -149,6 +155,25 @@ class Probabilities:
             pieces = exact if isinstance(exact, tuple | list) else [None] * len(out)
             for one, column, part in zip(out, columns, pieces, strict=False):
                 self._spread(one, column, part, held)
+
+
+def _hidden_rows(scores: Tensor, axis: int) -> Tensor | None:
+    """Return the rows in which a mask of large negative numbers hides everything; None if there are none.
+
+    The softmax spreads them evenly over keys that may not be seen. Rows of minus infinity are NaN in the
+    model, and are left as they are.
+    """
+    if not scores.is_floating_point() or 0 in scores.shape:
+        return None
+    lowest = torch.finfo(scores.dtype).min
+    low = (
+        lowest / 2 if scores.dtype == torch.float16 else lowest / 1e6
+    )  # a mask may be scaled with the scores
+    if not bool((scores.select(axis, 0) <= low).any()):  # mostly the first key is seen by all
+        return None
+    top = scores.amax(dim=axis, keepdim=True)
+    hidden = (top <= low) & (top >= lowest)
+    return hidden if bool(hidden.any()) else None
 
 
 def _drops(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

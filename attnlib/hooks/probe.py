@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -62,8 +63,11 @@ def probe_readout(
         If the output does not depend on that module, or tokens cannot be told apart there.
     """
     leaves: list[Tensor] = []
+    thread = threading.get_ident()
 
     def cut(_module: nn.Module, _args: Any, output: Any) -> Any:
+        if threading.get_ident() != thread:
+            return None
         first = output[0] if isinstance(output, tuple | list) else output
         if not isinstance(first, Tensor) or not first.is_floating_point():
             return None

@@ -160,7 +160,7 @@ class Session(TorchFunctionMode):
             self._softmax(args, kwargs, output)
             return output
         elif name in PRODUCTS and isinstance(output, Tensor):
-            product = find_product(name, args, self.probabilities)
+            product = find_product(name, [*args, *kwargs.values()], self.probabilities)
             if product is not None:
                 output = self._product(product, output)
                 self._results[output] = self.trail.frames[-1]
@@ -203,7 +203,7 @@ class Session(TorchFunctionMode):
         self._softmaxed(scores, axis % output.dim(), output)
 
     def _softmaxed(self, scores: Tensor, axis: int, output: Tensor) -> None:
-        self.probabilities.begin(output, axis, self.trail.frames[-1].name)
+        self.probabilities.begin(output, axis, self.trail.frames[-1].name, scores)
         origin = self.origins.get(scores)
         if origin is not None:
             self.origins.same(output, origin)

@@ -13,9 +13,16 @@ from attnlib.errors import CaptureError
 from attnlib.hooks.beside import BESIDE, beside_each_other
 from attnlib.hooks.calls import Call
 from attnlib.hooks.chosen import count_chosen_queries, in_decoder
-from attnlib.hooks.heads import Heads, as_heads, heads_of_one, join_heads, stands_apart
+from attnlib.hooks.heads import (
+    Heads,
+    as_heads,
+    heads_of_one,
+    heads_together,
+    join_heads,
+    stands_apart,
+)
 from attnlib.hooks.inner import inner_apart
-from attnlib.hooks.joint import JointTokens, joint_tokens
+from attnlib.hooks.joint import JointTokens, hidden_by_mask, joint_tokens
 from attnlib.hooks.kinds import kind_of, pool_sequences, roots_of
 from attnlib.hooks.placement import Placement
 from attnlib.hooks.replaced import without_replaced
@@ -121,7 +128,8 @@ class Settler:
             if self._two_sided and not any("decoder" in part for part in parts):
                 named = _by_words(parts)
                 return named if named == "vision" and "pixel_values" not in roots else "encoder"
-        return _by_words(parts) or self._by_own_word(call) or _by_modality(call)
+        named = _by_words(parts) or self._by_own_word(call) or _by_modality(call)
+        return "encoder" if mixed and named in ("tokens", "text") and "encoder" in parts else named
 
     def _by_own_word(self, call: Call) -> str | None:
         """Return what the nearest model around a call says it takes in, if that is one thing other than text.
@@ -134,7 +142,8 @@ class Settler:
             if said is not None:
                 words = {said} if isinstance(said, str) else {str(one) for one in said}
                 if words and words <= {"image", "video"}:
-                    return "vision"
+                    given = call.root.named.values()  # a model for anything may say so of its base class
+                    return None if given and not any(map(torch.is_floating_point, given)) else "vision"
                 return "audio" if words == {"audio"} else None
             if not path:
                 return None
@@ -231,7 +240,7 @@ def _joined(group: Sequence[Call]) -> Call:
             call.release()
         return first
     for call in group:
-        if call.query_rows is None or call.key_rows is None:
+        if call.query_rows is None or call.key_rows is None or call.unplaced is not None:
             raise CaptureError(
                 f"{call.name} computes its attention in {len(group)} parts that cannot all be followed "
                 "back to tokens, so its weights cannot be put together"
@@ -254,9 +263,11 @@ def _joined(group: Sequence[Call]) -> Call:
         query = key = joint.sequence
     assert query is not None
     assert key is not None
+    pieces = heads_together(group, pieces)
     source = PlacedAttention(tuple(pieces), key.batch, query.size, key.size, "blocks")
     sums = source.weights([0], slice(None)).sum(-1)
-    if not bool(((sums - 1).abs() < 1e-3).all()):
+    blank = (sums == 0) & hidden_by_mask(first, query)[:, None]
+    if not bool((((sums - 1).abs() < 1e-3) | blank).all()):
         raise CaptureError(
             f"{first.name} computes its attention in {len(group)} parts, of which some were not seen or "
             f"overlap: the rows put together sum to {sums.min().item():.3g}-{sums.max().item():.3g} instead "
@@ -276,6 +287,7 @@ def _joined(group: Sequence[Call]) -> Call:
         parts=tuple(group),
         number=group[-1].number,
         follows=first.follows,
+        blank=int(blank.sum()) * source.shape[1],
     )
 
 
@@ -341,13 +353,11 @@ def _notes(call: Call, source: Any) -> tuple[str, ...]:
         notes.append(
             "attention sink: rows sum to less than 1, the rest goes to a learned sink that is no token"
         )
-    if isinstance(source, PlacedAttention):
-        if _reaches_into_padding(source):
-            notes.append("windows reach into padding: rows beside it sum to less than 1")
-    elif isinstance(source, ProjectedAttention):
-        blank = source.masked_rows()
-        if blank:
-            notes.append(f"{blank} rows are fully masked: their weights are 0")
+    if isinstance(source, PlacedAttention) and _reaches_into_padding(source):
+        notes.append("windows reach into padding: rows beside it sum to less than 1")
+    blank = source.masked_rows() if isinstance(source, ProjectedAttention) else call.blank
+    if blank:
+        notes.append(f"{blank} rows are fully masked: their weights are 0")
     return tuple(notes)
 
 
@@ -370,6 +380,13 @@ def _unplaced(call: Call) -> str | None:
     known = [] if call.key_sequence is None else call.key_sequence.ancestors
     if any(one.modality == "pixels" and one.patch_size == (1, 1) and one.batch == batch for one in known):
         return None  # several pictures or frames in one item: each is an item of its own
+    if any(_pictures(one) == batch and call.source.shape[3] != one.shape[1] for one in given):
+        return None  # pairs of pictures, frames of a film: not a row for each place of a frame, over time
     if len(items) == 1 and batch not in items and batch % (min(items) or 1) == 0:
         return "its batch axis counts groups of tokens, and it is not known where these stand"
     return None
+
+
+def _pictures(given: Tensor) -> int | None:
+    """Return how many pictures an input of several for each item holds."""
+    return given.shape[0] * given.shape[1] if given.dim() == 5 and given.is_floating_point() else None

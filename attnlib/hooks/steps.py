@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ class Steps:
     """Remember the last keys of each module over the forward passes of one capture."""
 
     def __init__(self) -> None:
+        self._cache: ref[Any] | None = None
         self._stores: dict[tuple[str, int], KeyStore] = {}
         self._last: dict[tuple[str, int], LayerAttention] = {}
         self.number = 0
@@ -33,10 +36,19 @@ class Steps:
             if before is None or before.kind != "self" or queries >= keys:
                 continue
             grown = keys == before.num_keys + queries
-            held = keys <= before.num_keys + queries and queries <= before.num_queries
-            if grown or (held and _cached(call)):
+            held = keys <= before.num_keys + queries or self._same_cache(call)
+            if grown or (held and queries <= before.num_queries and _caches(call)):
                 return True
         return False
+
+    def _same_cache(self, call: Call) -> bool:
+        """Tell whether a call reads the cache that the pass before it was given: one of fixed size, say."""
+        return self._cache is not None and any(one is self._cache() for one in _caches(call))
+
+    def remember(self, calls: Sequence[Call]) -> None:
+        """Note which cache a pass that has ended was given."""
+        caches = [one for call in calls[:1] for one in _caches(call) if hasattr(one, "__weakref__")]
+        self._cache = ref(caches[0]) if caches else None
 
     def take(self, layers: Sequence[LayerAttention], *, continuing: bool) -> None:
         """Share the keys of these layers with the steps before, and remember them for the next."""
@@ -49,6 +61,8 @@ class Steps:
                 layer.key_layout = layer.key_layout or before.key_layout
             if isinstance(source, ProjectedAttention):
                 store = self._stores.get(place) if continuing else None
+                source = _with_heads_of(source, store)
+                store = None if store is None else _as_repeated(store, source)
                 length = source.key.shape[2]
                 grown = store is not None and store.grow(source.key, source.value)
                 if store is not None and not grown and layer.kind == "self":
@@ -58,7 +72,7 @@ class Steps:
                     store = KeyStore(source.key, source.value)
                     self._stores[place] = store
                 if continuing and before is not None and isinstance(before.source, ProjectedAttention):
-                    first = self._stores_of(before.source, store)
+                    first = self._stores_of(_with_heads_of(before.source, store), store)
                     before.source = first
                 if continuing:
                     layer.source = _stepped(source, store, length)
@@ -131,5 +145,28 @@ def _places(names: Sequence[str]) -> list[tuple[str, int]]:
     return places
 
 
-def _cached(call: Call) -> bool:
-    return any(frame.kwargs.get(word) is not None for frame in (call.root, call.frame) for word in CACHES)
+def _caches(call: Call) -> list[Any]:
+    frames = (call.root, call.frame)
+    return [one for frame in frames for word in CACHES if (one := frame.kwargs.get(word)) is not None]
+
+
+def _with_heads_of(source: ProjectedAttention, store: KeyStore | None) -> ProjectedAttention:
+    """Take repeated key heads back, where a step repeats them for its queries and the one before did not."""
+    if store is None or not 0 < store.key.shape[1] < source.key.shape[1]:
+        return source
+    few = store.key.shape[1]
+    if source.key.shape[1] % few:
+        return source
+    pair = [one.unflatten(1, (few, -1)) for one in (source.key, source.value)]
+    if any(bool((one != one[:, :, :1]).any()) for one in pair):
+        return source
+    return replace(source, key=pair[0][:, :, 0], value=pair[1][:, :, 0])
+
+
+def _as_repeated(store: KeyStore, source: ProjectedAttention) -> KeyStore:
+    """Repeat the key heads of a store no more, where the next step does not."""
+    held = ProjectedAttention(source.query, store.key, store.value)
+    plain = _with_heads_of(held, KeyStore(source.key, source.value))
+    if plain is not held:
+        store.key, store.value = plain.key, plain.value
+    return store

@@ -33,7 +33,6 @@ POOLS = frozenset({
 EXACT = frozenset({
     "to", "type", "type_as", "float", "half", "bfloat16", "double", "dropout", "alpha_dropout",
     "contiguous", "clone", "detach", "dropout_",
-    "__get__",
 })
 SCALES = frozenset({
     "masked_fill", "masked_fill_", "nan_to_num", "nan_to_num_", "mul", "__mul__", "multiply", "mul_",

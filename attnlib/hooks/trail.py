@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["CACHES", "CROSS_INPUTS", "Frame", "Trail"]
@@ -96,9 +97,10 @@ class Trail:
         self.frames.clear()
 
     def _follow(self, name: str, module: nn.Module) -> None:
-        def before(this: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if threading.get_ident() == self._thread:
-                frame = Frame(name, this, args, kwargs)
+        # another thread that runs the model meanwhile may call these without keywords, while they are removed
+        def before(this: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+            if threading.get_ident() == self._thread and not _goes_back():
+                frame = Frame(name, this, args, kwargs or {})
                 if name not in self.visited:
                     self.visited[name] = this
                     self.visited.update(self._leaves.get(name, {}))
@@ -110,8 +112,10 @@ class Trail:
                     self._on_start(frame)
                 self.frames.append(frame)
 
-        def after(this: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
-            if threading.get_ident() != self._thread or not any(f.module is this for f in self.frames):
+        def after(this: nn.Module, *given: Any) -> None:
+            output = given[-1]
+            elsewhere = threading.get_ident() != self._thread or _goes_back()
+            if elsewhere or not any(f.module is this for f in self.frames):
                 return
             frame = self.frames.pop()
             while frame.module is not this:  # modules that were left by an exception the model caught
@@ -127,6 +131,11 @@ class Trail:
 
         self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
         self._handles.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))
+
+
+def _goes_back() -> bool:
+    """Tell whether autograd runs a part again on its way back, as checkpoints do."""
+    return torch._C._current_graph_task_id() != -1
 
 
 def _runs_already(module: nn.Module) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from attnlib.errors import InputError, LayoutError, NeedsError
-from attnlib.layout import TokenLayout, with_generated
+from attnlib.layout import TokenLayout
 from attnlib.picture import View
 from attnlib.record.gaps import Gap
-from attnlib.record.indices import whole_numbers
+from attnlib.record.indices import Indices, as_tensor, whole_numbers
+from attnlib.record.joining import join_steps
 from attnlib.record.layer import LayerAttention
-from attnlib.record.placed import JoinedAttention
 from attnlib.record.provenance import Provenance
 from attnlib.record.sources import GivenAttention
-from attnlib.record.steps import REORDERED, SLID
 
 if TYPE_CHECKING:
     import pandas
@@ -64,16 +63,16 @@ class AttentionRecord:
     @classmethod
     def from_weights(
         cls,
-        weights: Sequence[Tensor] | Tensor,
+        weights: Iterable[Any],
         *,
-        gradients: Sequence[Tensor] | Tensor | None = None,
+        gradients: Iterable[Any] | None = None,
         layout: TokenLayout | None = None,
     ) -> AttentionRecord:
         """Wrap attention matrices that exist already, unchanged.
 
         Parameters
         ----------
-        weights : one tensor [batch, head, query, key] per layer, first layer first.
+        weights : one tensor (or array) [batch, head, query, key] per layer, first layer first.
         gradients : d score / d weights, the same shapes.
         layout : which token is which; a text layout with numbered tokens if omitted.
 
@@ -82,10 +81,17 @@ class AttentionRecord:
         InputError
             If there is no layer, or a tensor has another shape than the contract's.
         """
-        stack = list(weights)
-        slopes = [None] * len(stack) if gradients is None else list(gradients)
+        if not isinstance(weights, Iterable):
+            raise InputError(f"weights are one tensor per layer, got {type(weights).__name__}")
+        stack = [as_tensor(one, f"weights of layer {i}") for i, one in enumerate(weights)]
+        given = [None] * len(stack) if gradients is None else list(gradients)
+        slopes = [one if one is None else as_tensor(one, "gradients") for one in given]
         if not stack:
-            raise InputError("from_weights got no layer: give one [batch, head, query, key] per layer")
+            raise InputError(
+                "from_weights got no layer: give one [batch, head, query, key] per layer. "
+                "output_attentions=True returns an empty tuple under fused attention; capture(model, inputs) "
+                "needs no such switch"
+            )
         if len(slopes) != len(stack):
             raise InputError(f"{len(stack)} layers of weights but {len(slopes)} of gradients")
         layers = []
@@ -94,6 +100,11 @@ class AttentionRecord:
                 raise InputError(
                     f"weights of layer {index} must be floating [batch, head, query, key], "
                     f"got {one.dtype} {list(one.shape)}"
+                )
+            if one.shape[0] != stack[0].shape[0]:
+                raise InputError(
+                    f"weights of layer {index} are for a batch of {one.shape[0]}, those of layer 0 for "
+                    f"{stack[0].shape[0]}"
                 )
             if slope is not None and slope.shape != one.shape:
                 raise InputError(
@@ -165,21 +176,25 @@ class AttentionRecord:
 
     def with_layout(self, layout: TokenLayout) -> AttentionRecord:
         """Return the same record with a layout given by hand for its one stream."""
+        if len(self.streams) != 1:
+            raise LayoutError(
+                f"select one stream of {', '.join(self.streams)} first"
+                if self.layers
+                else "this record is empty"
+            )
         name = self.streams[0]
-        if len(self.streams) > 1:
-            raise LayoutError(f"select one stream of {', '.join(self.streams)} first")
         for layer in self.layers:
             if layer.kind == "self" and layer.num_keys != layout.num_tokens:
                 raise InputError(
                     f"{layer.name} has {layer.num_keys} keys, the layout {layout.num_tokens} tokens"
                 )
-        layers = tuple(replace(one, query_layout=layout, key_layout=layout) for one in self.layers)
+        layers = tuple(_with_layout(one, layout) for one in self.layers)
         return replace(self, layers=layers, layouts={**self.layouts, name: layout})
 
     def select(
         self,
         *,
-        layers: int | Sequence[int] | None = None,
+        layers: Indices | None = None,
         kind: str | None = None,
         stream: str | None = None,
         step: int | None = None,
@@ -247,35 +262,7 @@ class AttentionRecord:
         by_layer: dict[tuple[str, int], list[LayerAttention]] = {}
         for layer in self.layers:
             by_layer.setdefault((layer.stream, layer.index), []).append(layer)
-        joined = []
-        for group in by_layer.values():
-            first = group[0]
-            rows = 0
-            starts: list[int] = []
-            for layer in group:
-                if REORDERED in layer.notes:
-                    raise InputError(
-                        f"step {layer.step} of {layer.name} continues {REORDERED}: its steps cannot be "
-                        "joined; generate with num_beams=1, or capture model(output_ids) once"
-                    )
-                rows += layer.num_queries
-                starts.append(rows - layer.num_keys if SLID in layer.notes else 0)
-                if first.kind == "self" and layer.num_keys + starts[-1] != rows and len(group) > 1:
-                    raise InputError(
-                        f"step {layer.step} of {layer.name} sees {layer.num_keys} keys where {rows} "
-                        "tokens have passed (a window, or a cache of fixed size): its steps cannot be joined"
-                    )
-            if len(group) == 1:
-                joined.append(first)
-                continue
-            source = JoinedAttention(tuple(layer.source for layer in group), tuple(starts))
-            layout = with_generated(first.query_layout, rows)
-            keys = layout if first.kind == "self" else first.key_layout
-            joined.append(
-                replace(
-                    first, source=source, step=None, query_layout=layout, key_layout=keys, total_queries=None
-                )
-            )
+        joined = [join_steps(group) for group in by_layer.values()]
         layouts = {one.stream: one.query_layout for one in joined if one.query_layout is not None}
         sizes = {one.stream: one.num_queries for one in joined if one.kind == "self"}
         seen = {  # what was generated is real
@@ -309,7 +296,17 @@ class AttentionRecord:
         return f"AttentionRecord({len(self.layers)} calls: {kinds or 'none'}; {self.provenance.model})"
 
 
-def _by_index(kept: list[LayerAttention], layers: int | Sequence[int]) -> list[LayerAttention]:
+def _with_layout(layer: LayerAttention, layout: TokenLayout) -> LayerAttention:
+    """Give a layer another layout, on the axes that run over the tokens of its stream."""
+    rows, columns = (size == layout.num_tokens for size in (layer.num_queries, layer.num_keys))
+    return replace(
+        layer,
+        query_layout=layout if rows and layer.kind != "pool" else layer.query_layout,
+        key_layout=layout if columns and layer.key_stream in (None, layer.stream) else layer.key_layout,
+    )
+
+
+def _by_index(kept: list[LayerAttention], layers: Indices) -> list[LayerAttention]:
     wanted = whole_numbers(layers, "layers")
     chosen: list[LayerAttention] = []
     for stream in dict.fromkeys(layer.stream for layer in kept):

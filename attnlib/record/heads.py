@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -24,11 +24,10 @@ class HeadsAttention:
     """
 
     parts: tuple[AttentionSource, ...]
+    kind_of_source: str = field(init=False)  # that of the first head
 
-    @property
-    def kind_of_source(self) -> str:
-        """That of the first head."""
-        return self.parts[0].kind_of_source
+    def __post_init__(self) -> None:
+        self.kind_of_source = self.parts[0].kind_of_source
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

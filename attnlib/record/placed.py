@@ -128,17 +128,20 @@ class JoinedAttention:
     ----------
     steps : sources of the steps, first step first.
     starts : the first key that each step sees; a cache with a window forgets those before it.
+    num_keys : keys that stand for tokens, in a cache of fixed size; None = all.
     """
 
     steps: tuple[AttentionSource, ...]
     starts: tuple[int, ...] = ()
+    num_keys: int | None = None
     kind_of_source: str = "steps"
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(batch, heads, queries, keys)."""
         batch, heads, _, keys = self.steps[-1].shape
-        return batch, heads, sum(step.shape[2] for step in self.steps), keys + self._first(-1)
+        keys = keys + self._first(-1) if self.num_keys is None else self.num_keys
+        return batch, heads, sum(step.shape[2] for step in self.steps), keys
 
     @property
     def nbytes(self) -> int:
@@ -161,12 +164,12 @@ class JoinedAttention:
             if first < known:
                 earlier = self.steps[place].values(heads)
                 values, known = torch.cat([earlier[:, :, : known - first], values], dim=2), first
-        return values
+        return values[:, :, : self.num_keys]
 
     def only_heads(self, heads: list[int]) -> JoinedAttention:
         """Return a copy that holds some heads."""
         kept = tuple(step.only_heads(heads) for step in self.steps)  # type: ignore[attr-defined]
-        return JoinedAttention(kept, self.starts)
+        return JoinedAttention(kept, self.starts, self.num_keys)
 
     def _first(self, place: int) -> int:
         return self.starts[place] if self.starts else 0

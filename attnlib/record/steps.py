@@ -8,12 +8,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlib.record.sources import Index, ProjectedAttention
+from attnlib.record.sources import AttentionSource, Index, ProjectedAttention
 
-__all__ = ["REORDERED", "SLID", "KeyStore", "SteppedAttention"]
+__all__ = ["REORDERED", "SLID", "KeyStore", "SteppedAttention", "sees_nothing_behind"]
 
 SLID = "its keys are those of the last tokens: the cache keeps a window and forgets what is before it"
-REORDERED = "other sequences than in the step before: items were reordered or dropped between them (beams)"
+REORDERED = (
+    "other keys than those of the step before: items were reordered or dropped between them (beams), or the "
+    "cache writes them anew (a quantised one)"
+)
+
+
+_BLOCK = 256  # rows
+
+
+def sees_nothing_behind(source: AttentionSource, length: int) -> bool:
+    """Tell whether the keys from ``length`` on are hidden, as places of a cache that no token has filled."""
+    _, _, rows, keys = source.shape
+    if keys <= length:
+        return False
+    blocks = (list(range(start, min(start + _BLOCK, rows))) for start in range(0, rows, _BLOCK))
+    return not any(bool(source.weights([0], block)[..., length:].any()) for block in blocks)
 
 
 @dataclass(eq=False, repr=False)

@@ -192,3 +192,157 @@ def test_targets_are_index_name_list_or_function(model):
     for wrong in ("dark", 5, [1]):
         with pytest.raises(InputError):
             capture(model, {"input_ids": ids()}, target=wrong)
+
+
+def picture_model():
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
+    return transformers.Dinov2Model(transformers.Dinov2Config(**sizes, image_size=24, patch_size=8)).eval()
+
+
+def test_hooks_that_the_library_puts_in_for_hidden_states_are_taken_out_again():
+    from attnlib import capture
+    from attnlib.evaluate import token_norms
+
+    model, inputs = picture_model(), {"pixel_values": torch.rand(2, 3, 24, 24)}
+    layout = capture(model, inputs).layout
+    before = state(model)
+    norms = token_norms(model, inputs, layout)
+    same(before, state(model))
+    with torch.no_grad():
+        assert len(model(**inputs, output_hidden_states=True).hidden_states) == 3
+    before = state(model)
+    assert torch.equal(norms, token_norms(model, inputs, layout))
+    same(before, state(model))
+
+
+def test_looking_for_what_the_head_reads_changes_nothing_in_other_threads():
+    from attnlib import capture
+    from attnlib.hooks import probe_readout
+
+    model, pixels = picture_model(), torch.rand(2, 3, 24, 24)
+    alone = capture(model, {"pixel_values": pixels}, target=lambda output: output.pooler_output[:, 0])
+    found = []
+
+    def meanwhile(*_):
+        handle.remove()
+        other = threading.Thread(
+            target=lambda: found.append(
+                capture(model, {"pixel_values": pixels}, target=lambda output: output.pooler_output[:, 0])
+            )
+        )
+        other.start()
+        other.join()
+
+    handle = model.layernorm.register_forward_pre_hook(meanwhile)  # the probe has cut the graph before it
+    last = alone.layers[-1].name
+    assert probe_readout(model, (), {"pixel_values": pixels}, last, 10)
+    for one, two in zip(found[0].layers, alone.layers, strict=True):
+        torch.testing.assert_close(one.gradients(), two.gradients())
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_parts_that_autograd_runs_again_on_its_way_back_are_no_calls(reentrant):
+    from torch.utils.checkpoint import checkpoint
+
+    from attnlib import capturing
+
+    class Saving(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.blocks = nn.ModuleList(
+                nn.TransformerEncoderLayer(12, 3, 17, batch_first=True) for _ in range(2)
+            )
+            self.saves = False
+
+        def forward(self, x):
+            for block in self.blocks:
+                x = checkpoint(block, x, use_reentrant=reentrant) if self.saves else block(x)
+            return x[:, 0]
+
+    model, x = Saving().eval(), torch.rand(2, 5, 12, requires_grad=True)
+    for model.saves in (False, True):
+        with capturing(model) as record:
+            model(x).square().sum().backward()
+        assert len(record.layers) == 2
+
+
+def test_compilation_is_as_before_when_captures_of_two_threads_overlap(model):
+    from torch._dynamo import eval_frame
+
+    from attnlib import capturing
+
+    before, opened, closed = eval_frame._stance, threading.Event(), threading.Event()
+
+    def other():
+        with capturing(model):
+            model(input_ids=ids())
+            opened.set()
+            closed.wait(60)
+
+    thread = threading.Thread(target=other)
+    with capturing(model):
+        model(input_ids=ids())
+        thread.start()
+        opened.wait(60)
+    assert eval_frame._stance.stance == "force_eager"  # the other one is still at work
+    closed.set()
+    thread.join()
+    assert eval_frame._stance == before
+
+
+def test_threads_that_start_and_stop_while_others_run_the_model_do_not_disturb_them(model):
+    from attnlib import capture
+
+    sizes = range(4, 8)
+    alone = {size: capture(model, {"input_ids": ids(size)}, target=1).layers[0].gradients() for size in sizes}
+    found = {size: [] for size in sizes}
+
+    def run(size):
+        for _ in range(4):
+            found[size].append(capture(model, {"input_ids": ids(size)}, target=1).layers[0].gradients())
+
+    threads = [threading.Thread(target=run, args=(size,)) for size in sizes]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    for size in sizes:
+        assert len(found[size]) == 4  # none ended with an error
+        for one in found[size]:
+            torch.testing.assert_close(one, alone[size])
+
+
+def test_checkpoints_give_the_gradients_of_the_model_or_a_way_out():
+    timm = pytest.importorskip("timm")
+
+    from attnlib import capture
+    from attnlib.errors import NeedsError
+
+    torch.manual_seed(0)
+    sizes = {"img_size": 32, "patch_size": 8, "depth": 2, "embed_dim": 24, "num_heads": 3, "num_classes": 5}
+    model = timm.models.VisionTransformer(**sizes).eval()
+    pixels = torch.rand(2, 3, 32, 32)
+    plain = capture(model, pixels, target=3)
+    model.set_grad_checkpointing(True)
+    saving = capture(model, pixels, target=3)
+    for one, other in zip(saving.layers, plain.layers, strict=True):
+        torch.testing.assert_close(one.gradients(), other.gradients())
+    model.requires_grad_(False)
+    with pytest.raises(NeedsError, match="set_grad_checkpointing"):
+        capture(model, pixels, target=3)
+
+
+def test_a_graph_that_another_backward_pass_used_up_is_named(model):
+    from attnlib import capturing
+    from attnlib.errors import NeedsError
+
+    with capturing(model, gradients=True) as record:
+        score = model(input_ids=ids()).logits[:, 1].sum()
+    score.backward()
+    with pytest.raises(NeedsError, match="retain_graph"):
+        record.differentiate(score)
+    model.zero_grad(set_to_none=True)

@@ -141,7 +141,8 @@ def test_pictures_of_different_size_never_mix(qwen):
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
 
 
-def test_a_translator_keeps_its_cross_attention_and_says_whose_tokens_the_keys_are():
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_a_translator_keeps_its_cross_attention_and_says_whose_tokens_the_keys_are(cache):
     from transformers import BartConfig, BartForConditionalGeneration
 
     from attnlib import capture, capturing
@@ -155,7 +156,7 @@ def test_a_translator_keeps_its_cross_attention_and_says_whose_tokens_the_keys_a
     model = BartForConditionalGeneration(config).eval()
     ids = torch.randint(3, 47, (2, 11), generator=torch.Generator().manual_seed(1))
     with capturing(model) as record:
-        text = written(model, {"input_ids": ids})
+        text = written(model, {"input_ids": ids}, cache_implementation=cache)
     cross = record.select(kind="cross").layers
     assert {one.key_stream for one in cross} == {"encoder"}
     assert {one.key_layout.num_tokens for one in cross} == {11}
@@ -212,12 +213,12 @@ def test_layers_of_a_generation_can_be_limited(llava):
     )
 
 
-def mistral(how):
+def mistral(how, groups=3):
     from transformers import MistralConfig, MistralForCausalLM
 
     torch.manual_seed(0)
     config = MistralConfig(
-        **TEXT, hidden_size=24, num_attention_heads=3, num_key_value_heads=3, sliding_window=5
+        **TEXT, hidden_size=24, num_attention_heads=3, num_key_value_heads=groups, sliding_window=5
     )
     config._attn_implementation = how
     return MistralForCausalLM(config).eval()
@@ -280,3 +281,49 @@ def test_padding_of_the_prompt_is_padding_of_the_joined_text():
     joined = record.joined()
     assert joined.seen["text"].tolist() == [[False, False, True, True, True, True], [True] * 6]
     assert not explain(joined, "rollout").scores[0, :2].any()
+
+
+@pytest.mark.parametrize("cache", ["static", "dynamic"])
+@pytest.mark.parametrize("padding", [0, 2])
+@pytest.mark.parametrize("how", ["sdpa", "eager"])
+def test_steps_with_padding_shared_keys_or_empty_places_are_joined(how, padding, cache):
+    from attnlib import capture, capturing, explain
+
+    model = mistral(
+        how, groups=1
+    )  # with a mask its keys are repeated for the queries, without one they are not
+    model.config.sliding_window = 32
+    ids, mask = prompt(6), torch.ones(2, 6, dtype=torch.long)
+    mask[0, :padding] = 0
+    with capturing(model) as record:
+        out = written(
+            model, {"input_ids": ids, "attention_mask": mask}, cache_implementation=cache, pad_token_id=0
+        )
+    total = 6 + WRITTEN - 1
+    joined = record.joined()
+    whole = capture(
+        model,
+        {"input_ids": out[:, :total], "attention_mask": torch.cat([mask, mask.new_ones(2, WRITTEN - 1)], 1)},
+    )
+    for one, other in zip(joined.layers, whole.layers, strict=True):
+        assert (one.num_queries, one.num_keys) == (total, total)
+        torch.testing.assert_close(one.weights(), other.weights(), rtol=1e-4, atol=1e-6)
+        assert one.values().shape == other.values().shape
+    assert joined.seen.keys() == whole.seen.keys()
+    scores = explain(joined, "rollout").scores
+    torch.testing.assert_close(scores, explain(whole, "rollout").scores, rtol=1e-4, atol=1e-6)
+
+
+def test_rows_that_were_kept_stand_at_their_places_when_the_steps_are_joined():
+    from attnlib import capturing
+
+    model = mistral("sdpa")
+    inputs = {"input_ids": prompt(6), "attention_mask": torch.ones(2, 6, dtype=torch.long)}
+    with capturing(model) as whole:
+        written(model, inputs, pad_token_id=0)
+    with capturing(model, queries=-1) as record:
+        written(model, inputs, pad_token_id=0)
+    layer, all_of_it = record.joined().layers[0], whole.joined().layers[0]
+    assert (layer.queries, layer.num_queries) == ((5, 6, 7), 8)
+    torch.testing.assert_close(layer.weights(), all_of_it.weights(queries=[5, 6, 7]))
+    torch.testing.assert_close(layer.weights(queries=-2), all_of_it.weights(queries=6))

@@ -141,3 +141,18 @@ def test_gradients_of_single_precision_are_as_close_as_those_of_eager_attention(
         seen = exact.weights() > 0
         off = (layer.gradients() - exact.gradients())[seen].abs().max()
         assert off <= 3 * (slope - exact.gradients())[seen].abs().max() + 1e-8
+
+
+@pytest.mark.parametrize("name", ["beit", "mistral", "bart"])
+def test_gradients_of_an_eager_model_are_those_of_its_own_autograd_in_single_precision(name):
+    from attnlib import capture
+
+    model, inputs = build(name, torch.float32)
+    model.set_attn_implementation("eager")
+    record = capture(model, inputs, target=score)
+    with Softmaxes() as softmaxes:
+        output = model(**inputs)
+    slopes = torch.autograd.grad(score(output).sum(), softmaxes.found)
+    for layer, slope in zip(record.layers, slopes, strict=True):
+        seen = layer.weights() > 0
+        torch.testing.assert_close(layer.gradients()[seen], slope[seen], rtol=1e-4, atol=1e-7)

@@ -1,0 +1,66 @@
+"""Records, relevances and layouts made by hand: what contradicts itself is refused, what is asked for is given."""
+
+import pytest
+import torch
+
+
+def given(rows=5, columns=5):
+    return torch.rand(2, 3, rows, columns, generator=torch.Generator().manual_seed(0)).softmax(-1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seen": torch.ones(2, 6, dtype=torch.bool)},
+        {"seen": torch.ones(2, 7)},
+        {"identity": torch.zeros(1, 7)},
+    ],
+    ids=["tokens", "numbers", "items"],
+)
+def test_what_goes_with_scores_must_fit_them(wrong):
+    from attnlib import Relevance, TokenLayout
+    from attnlib.errors import InputError
+
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        Relevance(torch.rand(2, 7), TokenLayout((2, 3), 8, 1, 0), **wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"grid": (3, 3), "tokens": ["a", "b"]},
+        {"grid": None, "tokens": ["a", "b"], "spans": {"name": (1, 3)}},
+        {"grid": None, "tokens": ["a", "b"], "spans": {"name": (1, 1)}},
+    ],
+    ids=["patches", "behind the end", "empty"],
+)
+def test_layouts_whose_numbers_contradict_one_another_are_refused(wrong):
+    from attnlib import TokenLayout
+    from attnlib.errors import InputError
+
+    with pytest.raises(InputError, match="tokens"):
+        TokenLayout(**wrong)
+
+
+def test_rows_may_be_asked_for_backwards_and_twice():
+    from attnlib import AttentionRecord
+
+    layer = AttentionRecord.from_weights([given()]).layers[0]
+    turned = layer.weights(queries=slice(None, None, -1))
+    assert torch.equal(turned, given().flip(2))
+    assert torch.equal(layer.weights(queries=[3, -2, 3], heads=[-1, 2]), given()[:, [2, 2]][:, :, [3, 3, 3]])
+
+
+def test_a_layout_given_by_hand_leaves_the_query_of_a_pooling_head_alone():
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    from attnlib import TokenLayout, capture
+
+    sizes = {"hidden_size": 24, "intermediate_size": 31, "num_hidden_layers": 1, "num_attention_heads": 3}
+    model = SiglipVisionModel(SiglipVisionConfig(**sizes, image_size=24, patch_size=8)).eval()
+    mine = TokenLayout((3, 3), 8, (), "patches")
+    layers = capture(model, {"pixel_values": torch.rand(1, 3, 24, 24)}).with_layout(mine).layers
+    assert [(one.kind, one.query_layout is mine, one.key_layout is mine) for one in layers] == [
+        ("self", True, True),
+        ("pool", False, True),
+    ]
