@@ -10,7 +10,7 @@ from torch import Tensor
 from attnlib.hooks.calls import Call
 from attnlib.hooks.origins import PADDING, TokenSequence
 
-__all__ = ["JointTokens", "joint_tokens"]
+__all__ = ["JointTokens", "hidden_by_mask", "joint_tokens"]
 
 
 class JointTokens:
@@ -84,3 +84,17 @@ def joint_tokens(group: Sequence[Call]) -> JointTokens | None:
         return None
     ordered = sorted(sets.values(), key=lambda one: (one.grid is not None, bool(one.root), one.size))
     return JointTokens(ordered)
+
+
+def hidden_by_mask(call: Call, sequence: TokenSequence) -> Tensor:
+    """Return which tokens are padding by the model's attention mask, [item, token].
+
+    Parameters
+    ----------
+    call : of the pass whose inputs are asked.
+    sequence : the tokens.
+    """
+    mask = call.root.named.get("attention_mask")
+    if mask is None or tuple(mask.shape) != (sequence.batch, sequence.size):
+        return torch.zeros(sequence.batch, sequence.size, dtype=torch.bool)
+    return mask.detach().cpu() == 0

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 SMALL = {
     "d_model": 24,
@@ -228,8 +229,6 @@ def test_local_blocks_of_a_text_see_their_neighbours(library):
 
 @pytest.mark.parametrize("way", ["quotient", "log-sum", "log-softmax"])
 def test_a_softmax_that_is_written_out_is_seen(way):
-    from torch import nn
-
     from attnlib import capture
 
     class Written(nn.Module):
@@ -257,3 +256,49 @@ def test_a_softmax_that_is_written_out_is_seen(way):
     (layer,) = capture(model, torch.randn(2, 7, 12)).layers
     assert layer.kind == "self"
     torch.testing.assert_close(layer.weights(), model.weights)
+
+
+class Pairs(nn.Module):
+    """Two pictures for each item, whose points look at their own picture and then at the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.inward = nn.Linear(12, 36)
+
+    def forward(self, pixel_values):
+        batch, two = pixel_values.shape[:2]
+        points = pixel_values.flatten(0, 1).flatten(2).sort(-1).values[..., :12]  # no token of the picture
+        query, key, value = self.inward(points).view(batch * two, -1, 3, 3, 4).permute(2, 0, 3, 1, 4)
+        weights = (query @ key.transpose(-1, -2) / 2).softmax(-1)
+        self.weights = weights.detach()
+        return (weights @ value).transpose(1, 2).flatten(2)
+
+
+def test_pictures_of_a_pair_are_items_of_their_own():
+    from attnlib import capture
+
+    torch.manual_seed(0)
+    model = Pairs().eval()
+    (layer,) = capture(model, {"pixel_values": torch.randn(3, 2, 5, 4, 4)}).layers
+    torch.testing.assert_close(layer.weights(), model.weights)
+    assert layer.batch_size == 6
+
+
+def test_padding_of_a_text_in_windows_asks_for_nothing(library):
+    from attnlib import capture, explain
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 31}
+    config = library.LongformerConfig(
+        **sizes, vocab_size=61, max_position_embeddings=64, attention_window=[4, 4], pad_token_id=1
+    )
+    model = library.LongformerForSequenceClassification(config).eval()  # its first token is global
+    mask = torch.ones(2, 14, dtype=torch.long)
+    mask[1, -5:] = 0
+    record = capture(model, {"input_ids": words(14), "attention_mask": mask})
+    for layer in record.layers:
+        sums = layer.weights().sum(-1)
+        torch.testing.assert_close(sums, mask[:, None].expand(2, 3, 14).float(), rtol=1e-4, atol=1e-5)
+        assert any("fully masked" in note for note in layer.notes)
+    scores = explain(record, "rollout", query=0).scores
+    assert scores[1, -5:].abs().max() == 0
