@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from attnlib.hooks.internals_flow import SAME, Flow, Step, linear_of
-from attnlib.hooks.internals_parts import with_feed_forward, with_value
+from attnlib.hooks.internals_parts import maps_before, with_feed_forward, with_value
 from attnlib.hooks.internals_walk import (
     Unlike,
     allowed,
@@ -90,19 +90,10 @@ def _read_by(output: Step) -> Step | None:
     if output.name == "multi_head_attention_forward":
         sources = {origin(parent) for parent in output.parents}
         return sources.pop() if len(sources) == 1 else None
-    seen: set[int] = set()
     sources = set()
-    waiting = list(output.parents)
-    while waiting:
-        step = waiting.pop()
-        if step.number in seen:
-            continue
-        seen.add(step.number)
-        if is_map(step):
-            read = step.parents[:1] if step.name == "linear" else step.parents  # a bias may be computed, too
-            sources |= {origin(parent) for parent in read}
-        else:
-            waiting.extend(step.parents)
+    for step in maps_before(output):
+        read = step.parents[:1] if step.name == "linear" else step.parents  # a bias may be computed, too
+        sources |= {origin(parent) for parent in read}
     return sources.pop() if len(sources) == 1 else None
 
 

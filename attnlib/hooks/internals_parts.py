@@ -20,7 +20,7 @@ from attnlib.hooks.internals_walk import (
 from attnlib.record import LayerAttention
 from attnlib.record.internals import BlockInternals, FeedForward, LinearMap
 
-__all__ = ["with_feed_forward", "with_value"]
+__all__ = ["maps_before", "with_feed_forward", "with_value"]
 
 
 def with_feed_forward(block: BlockInternals, step: Step, carried: Tensor, other: Step) -> BlockInternals:
@@ -84,7 +84,7 @@ def with_value(block: BlockInternals, layer: LayerAttention, output: Step) -> Bl
     """
     values = layer.values()
     merged = values.transpose(1, 2).flatten(2)
-    for step in _maps_before(output):
+    for step in maps_before(output):
         weight, bias = linear_of(step) or (None, None)
         if weight is None or step.value is None or step.value.numel() % merged.shape[-1]:
             continue
@@ -113,7 +113,7 @@ def _with_value_norm(block: BlockInternals, value: LinearMap, before: Step, merg
     return replace(block, value=value, value_norm=norm)
 
 
-def _maps_before(output: Step) -> list[Step]:
+def maps_before(output: Step) -> list[Step]:
     """Return the nearest linear maps that a step depends on."""
     found: dict[int, Step] = {}
     seen: set[int] = set()

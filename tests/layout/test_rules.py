@@ -68,18 +68,12 @@ def test_learned_tokens_are_named_by_their_parameters():
     )
 
 
-def test_an_answer_that_is_the_mean_of_two_heads_is_read_from_both_tokens():
+def test_an_answer_that_is_the_mean_of_two_heads_is_read_from_both_tokens(tiny):
     import torch
-    from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher
 
     from attnlib import capture
 
-    torch.manual_seed(0)
-    config = DeiTConfig(
-        hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=29, image_size=40,
-        patch_size=8, num_labels=7,
-    )  # fmt: skip
-    model = DeiTForImageClassificationWithTeacher(config).eval()
+    model = tiny("DeiTForImageClassificationWithTeacher", image_size=40, patch_size=8, num_labels=7)
     record = capture(model, {"pixel_values": torch.rand(2, 3, 40, 40)})
     assert record.layout.prefix_tokens == ("class", "distillation")
     assert record.layout.readout == (0, 1)

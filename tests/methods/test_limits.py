@@ -7,17 +7,11 @@ BASELINES = {"uniform", "random", "centre", "edges"}
 
 
 @pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=str)
-def vit(request):
-    from transformers import ViTConfig, ViTForImageClassification
-
+def vit(request, tiny):
     from attnlib import capture
 
-    torch.manual_seed(3)
-    config = ViTConfig(
-        hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=20, image_size=(12, 20),
-        patch_size=4, num_labels=5,
-    )  # fmt: skip
-    model = ViTForImageClassification(config).eval().to(request.param)
+    model = tiny("ViTForImageClassification", seed=3, image_size=(12, 20), patch_size=4, num_labels=5)
+    model.to(request.param)
     pixels = torch.rand(3, 3, 12, 20, generator=torch.Generator().manual_seed(1)).to(request.param)
     return capture(model, {"pixel_values": pixels}, target=[0, 4, 2], internals=True)
 
@@ -108,7 +102,8 @@ def test_what_is_no_option_is_told_in_words(vit, name):
 
 
 @pytest.mark.parametrize(
-    "query", ["cls", 16, -17, (3, 0), (0, -9), [], [0, 0], [99], True, 0.5, [[0], [1]], torch.tensor([0, 1])]
+    "query",
+    ["distillation", 16, -17, (3, 0), (0, -9), [], [0, 0], [99], True, 0.5, [[0], [1]], torch.tensor([0, 1])],
 )
 @pytest.mark.parametrize("name", [name for name in names() if name not in BASELINES])
 def test_a_query_that_is_not_there_is_told_in_words(vit, name, query):

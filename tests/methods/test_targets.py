@@ -12,11 +12,8 @@ def ids():
 
 
 @pytest.fixture(scope="module")
-def bert(ids):
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(3)
-    model = BertModel(BertConfig(**SMALL, vocab_size=50)).eval().double()
+def bert(ids, tiny):
+    model = tiny("BertModel", seed=3, vocab_size=50).double()
     mask = torch.tensor([[1] * 7, [1] * 5 + [0] * 2, [1] * 3 + [0] * 4])
     return model, {"input_ids": ids, "attention_mask": mask}
 
