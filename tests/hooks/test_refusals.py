@@ -216,13 +216,10 @@ def test_a_model_made_under_inference_mode_has_weights_and_no_gradients():
         capture(model, states(), target=1)
 
 
-def test_random_numbers_of_the_caller_are_left_alone():
-    from transformers import ViTConfig, ViTForImageClassification
-
+def test_random_numbers_of_the_caller_are_left_alone(tiny):
     from attnlib import capture
 
-    sizes = {"hidden_size": 24, "intermediate_size": 31, "num_hidden_layers": 2, "num_attention_heads": 3}
-    model = ViTForImageClassification(ViTConfig(**sizes, image_size=24, patch_size=8)).eval()
+    model = tiny("ViTForImageClassification", image_size=24, patch_size=8)
     pixels = torch.rand(1, 3, 24, 24)
     before = torch.get_rng_state()
     capture(model, pixels, target=1, internals=True)
@@ -236,9 +233,7 @@ def test_positional_arguments_may_be_anything_beside_a_tensor():
 
 
 @pytest.mark.parametrize("way", ["by name", "by place", "in a dictionary", "for each head"])
-def test_padding_is_seen_however_the_mask_goes_in(way):
-    from transformers import BertConfig, BertModel
-
+def test_padding_is_seen_however_the_mask_goes_in(way, tiny):
     from attnlib import capture
 
     class Wrapper(nn.Module):
@@ -249,8 +244,7 @@ def test_padding_is_seen_however_the_mask_goes_in(way):
         def forward(self, features):
             return self.body(**features)
 
-    sizes = {"hidden_size": 24, "intermediate_size": 31, "num_hidden_layers": 2, "num_attention_heads": 3}
-    model = BertModel(BertConfig(**sizes, vocab_size=61)).eval()
+    model = tiny("BertModel", vocab_size=61)
     ids = torch.randint(5, 60, (2, TOKENS), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(ids)
     mask[0, :3] = 0
@@ -267,14 +261,11 @@ def test_padding_is_seen_however_the_mask_goes_in(way):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_kernel_that_keeps_its_weights_is_named_with_the_way_out():
-    from transformers import BertConfig, BertModel
-
+def test_a_kernel_that_keeps_its_weights_is_named_with_the_way_out(tiny):
     from attnlib import capture
     from attnlib.errors import CaptureError
 
-    sizes = {"hidden_size": 24, "intermediate_size": 31, "num_hidden_layers": 2, "num_attention_heads": 3}
-    model = BertModel(BertConfig(**sizes, vocab_size=61, attn_implementation="flex_attention")).eval()
+    model = tiny("BertModel", vocab_size=61, attn_implementation="flex_attention")
     ids = torch.randint(5, 60, (2, TOKENS), generator=torch.Generator().manual_seed(1))
     with pytest.raises(CaptureError, match=r"'flex_attention'.*set_attn_implementation\('sdpa'\)"):
         capture(model, {"input_ids": ids})
