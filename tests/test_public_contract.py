@@ -486,3 +486,17 @@ def test_a_model_that_draws_random_numbers_is_run_again_with_those_it_drew():
     hidden = record.output.mask.bool()
     assert not found.heatmap().flatten(1)[hidden].any()
     assert found.heatmap().flatten(1)[~hidden].any()
+
+
+def test_scores_of_a_model_in_bfloat16_are_wide_and_say_where_they_are_coarse(model, pixels):
+    import copy
+
+    from attnlib import capture, explain
+
+    small = copy.deepcopy(model).to(torch.bfloat16)
+    record = capture(small, {"pixel_values": pixels.to(torch.bfloat16)}, target=3, internals=True)
+    assert record.layers[0].weights().dtype == torch.float32
+    for name, coarse in (("rollout", False), ("generic_relevance", False), ("gradient_x_input", True)):
+        found = explain(record, name)
+        assert found.scores.dtype == torch.float32
+        assert ("bfloat16" in " ".join(found.notes)) is coarse

@@ -17,6 +17,7 @@ from attnlib.record.indices import Indices, bytes_allowed, whole_numbers
 __all__ = ["explain"]
 
 JOINED = "the steps of the generation are joined: one row per token, given or written"
+COARSE = "rounding may decide much of this map; load the model with dtype='float32' for one to rely on"
 
 
 def explain(
@@ -107,8 +108,10 @@ def _relevance(request: Request, answer: Answer, options: dict[str, Any]) -> Rel
     shown = {name: value for name, value in {**options, **answer.options}.items() if _plain(value)}
     if request.layers is not None:
         shown["layers"] = request.layers
+    kind = answer.scores.dtype
+    coarse = (f"computed in {str(kind)[6:]}: {COARSE}",) if torch.finfo(kind).bits < 32 else ()
     found = Relevance(
-        answer.scores,
+        answer.scores.to(torch.promote_types(kind, torch.float32)),
         layout,
         request.method,
         shown,
@@ -116,7 +119,7 @@ def _relevance(request: Request, answer: Answer, options: dict[str, Any]) -> Rel
         request.record.provenance,
         answer.identity,
         seen,
-        tuple(dict.fromkeys(answer.notes)),
+        tuple(dict.fromkeys((*answer.notes, *coarse))),
         request.record.views,
     )
     found.notes = (*found.notes, *warnings_about(found, METHODS[request.method].family))

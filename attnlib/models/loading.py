@@ -74,7 +74,16 @@ def load_model(
 
 def _is_hub_id(name: str) -> bool:
     known = name in EMBEDDED or name in trained_folders() or name.startswith(("timm:", "torchvision:"))
-    return not known and not Path(name).expanduser().is_dir()
+    return not known and _folder(name) is None
+
+
+def _folder(name: str) -> Path | None:
+    """Return the folder of that name, if there is one."""
+    try:
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError):  # a name too long for a file, the home of nobody
+        return None
 
 
 def _load(name: str, dtype: torch.dtype | None, revision: str | None, trust: bool) -> LoadedModel:
@@ -93,8 +102,8 @@ def _load(name: str, dtype: torch.dtype | None, revision: str | None, trust: boo
     trained = trained_folders().get(name)
     if trained is not None:
         return load_from_transformers(trained, name=name, card=MODELS[name], dtype=dtype or torch.float32)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = _folder(name)
+    if folder is not None:
         if _is_timm(folder):
             from attnlib.models.vision_libraries import load_from_timm
 
@@ -119,7 +128,7 @@ def _is_timm(folder: Path) -> bool:
 
 def _refuse_what_is_no_hub_id(name: str) -> None:
     looks_local = name.startswith((".", "/", "~", "\\")) or "\\" in name or name.count("/") > 1
-    if looks_local or Path(name).is_file():
+    if looks_local or os.path.isfile(name):
         raise ModelError(
             f"there is no folder {name!r}; a local model is a folder with config.json and *.safetensors"
         )

@@ -211,6 +211,8 @@ def test_a_model_without_a_processor_loads_and_says_so_when_asked_to_prepare(loa
         ("minilm-l5", "did you mean 'minilm-l6'"),
         ("./nowhere", "no folder"),
         ("/a/b/c", "no folder"),
+        ("~nobody-of-this-name/model", "no folder"),
+        ("x" * 300, "cannot load"),
         ("timm:", "names no model of timm: such as 'timm:vit_"),
         ("timm:vit_of_nobody", "timm has no model"),
         ("torchvision:vit_of_nobody", r"torchvision has no model.*vit_b_16"),
