@@ -8,9 +8,14 @@ __all__ = ["load"]
 
 
 def load() -> None:
-    """Load what reads text and detects faces, as far as it is installed."""
-    with suppress(ImportError):
+    """Load what reads text and detects faces; what is missing or broken is told by the finder that needs it.
+
+    Before a search runs beside other work: two threads that load libraries of one family at a time may
+    see them half loaded.
+    """
+    with suppress(Exception):
         from rapidocr import RapidOCR as RapidOCR
-    with suppress(ImportError):
+    with suppress(Exception):
+        from skimage.data import lbp_frontal_face_cascade_filename as lbp_frontal_face_cascade_filename
         from skimage.feature import Cascade as Cascade
         from skimage.transform import resize as resize

@@ -47,7 +47,8 @@ def explore(
 
     The first picture is there when this returns; charts, parts of the picture and the text follow on
     another thread (``.wait()`` waits for them). So does the method's map where it takes seconds (inputs
-    of many tokens): until then layers and heads are shown.
+    of many tokens): until then layers and heads are shown. In a notebook the kernel loads the libraries
+    of the usual model when it first rests after ``explore`` was imported.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ function sharpPen(canvas, width, height) {
   const ratio = Math.max(1, Math.min(3, window.devicePixelRatio || 1));
   const [across, down] = [Math.round(width * ratio), Math.round(height * ratio)];
   if (canvas.width !== across || canvas.height !== down) Object.assign(canvas, { width: across, height: down });
-  canvas.style.setProperty("--av-width", `${width}px`);
+  if (canvas.style.getPropertyValue("--av-width") !== `${width}px`) canvas.style.setProperty("--av-width", `${width}px`);
   const pen = canvas.getContext("2d");
   pen.setTransform(across / width, 0, 0, down / height, 0, 0);
   return pen;
