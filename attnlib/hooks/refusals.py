@@ -9,7 +9,16 @@ import torch
 
 from attnlib.errors import AttnlibError, CaptureError
 
-__all__ = ["Readable", "refuse_dropout"]
+__all__ = ["KERNELS", "Readable", "refuse_dropout", "refuse_kernel"]
+
+# kernels behind scaled_dot_product_attention and torch's own layers, when a model calls them by themselves
+KERNELS = (
+    "_scaled_dot_product",
+    "_flash_attention",
+    "_efficient_attention",
+    "_native_multi_head_attention",
+    "_transformer_encoder_layer_fwd",
+)
 
 
 class Readable:
@@ -61,3 +70,22 @@ def refuse_dropout(name: str, share: str) -> NoReturn:
         Always.
     """
     raise CaptureError(f"{name} drops attention weights at random{share}: call model.eval() first")
+
+
+def refuse_kernel(name: str, kernel: str) -> NoReturn:
+    """Refuse a call of a kernel that keeps its weights to itself.
+
+    Parameters
+    ----------
+    name : path of the module.
+    kernel : name of the function.
+
+    Raises
+    ------
+    CaptureError
+        Always.
+    """
+    raise CaptureError(
+        f"{name or 'the model'} calls the kernel {kernel} by itself, which keeps its weights to itself: "
+        "torch.nn.functional.scaled_dot_product_attention shows them"
+    )

@@ -26,7 +26,7 @@ from attnlib.hooks.origin_rules import follow
 from attnlib.hooks.origins import Origins
 from attnlib.hooks.packed import packed_patches
 from attnlib.hooks.probabilities import SOFTMAXES, Probabilities
-from attnlib.hooks.refusals import Readable, refuse_dropout
+from attnlib.hooks.refusals import KERNELS, Readable, refuse_dropout, refuse_kernel
 from attnlib.hooks.replaced import note_replaced
 from attnlib.hooks.softmax_by_hand import STEPS, WrittenSoftmax
 from attnlib.hooks.torch_names import MOVES
@@ -120,7 +120,7 @@ class Session(TorchFunctionMode):
     ) -> Any:
         """See each torch call; keep those that are attention."""
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
+        name = getattr(func, "__name__", "").partition(".")[0]  # an operator's overload stands behind a dot
         if name == "__get__" and getattr(getattr(func, "__self__", None), "__name__", "") not in MOVES:
             return func(*args, **kwargs)  # shape, dtype ... of a tensor: most of all calls
         if getattr(_own, "depth", 0) or not self.trail.here:
@@ -154,7 +154,9 @@ class Session(TorchFunctionMode):
     def _attention(
         self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any
     ) -> Any:
-        if func is functional.scaled_dot_product_attention:
+        if name.startswith(KERNELS):
+            refuse_kernel(self.trail.frames[-1].name, name)
+        if name == functional.scaled_dot_product_attention.__name__:
             output = self._fused(FusedArguments(*args, **kwargs), output)
         elif name in SOFTMAXES:
             self._softmax(args, kwargs, output)
@@ -267,6 +269,7 @@ class Session(TorchFunctionMode):
 
     def _end(self, frame: Frame, output: Any) -> None:
         calls, self.calls = self.calls, []
+        self.written = WrittenSoftmax()
         with _OwnWork(), Readable(frame.name):
             self._on_forward(calls, self.origins, output)
         # a part of the model that runs on its own, such as an image encoder, feeds the rest
@@ -301,6 +304,7 @@ class Session(TorchFunctionMode):
         finally:
             self.trail.leave()
             self.origins.clear()
+            self.written = WrittenSoftmax()
 
 
 def _tensors_in(output: Any) -> Iterator[Tensor]:

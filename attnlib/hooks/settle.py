@@ -129,7 +129,8 @@ class Settler:
                 named = _by_words(parts)
                 return named if named == "vision" and "pixel_values" not in roots else "encoder"
         named = _by_words(parts) or self._by_own_word(call) or _by_modality(call)
-        return "encoder" if mixed and named in ("tokens", "text") and "encoder" in parts else named
+        no_pixels = not any(one.is_floating_point() for one in call.root.named.values())
+        return "encoder" if mixed and "encoder" in parts and (no_pixels or named == "tokens") else named
 
     def _by_own_word(self, call: Call) -> str | None:
         """Return what the nearest model around a call says it takes in, if that is one thing other than text.
@@ -142,8 +143,7 @@ class Settler:
             if said is not None:
                 words = {said} if isinstance(said, str) else {str(one) for one in said}
                 if words and words <= {"image", "video"}:
-                    given = call.root.named.values()  # a model for anything may say so of its base class
-                    return None if given and not any(map(torch.is_floating_point, given)) else "vision"
+                    return "vision"
                 return "audio" if words == {"audio"} else None
             if not path:
                 return None

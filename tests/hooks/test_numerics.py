@@ -63,6 +63,14 @@ def by_other_names(q, k, v):
     return torch.linalg.matmul(torch.special.softmax(q @ k.mT, -1), v)
 
 
+def operators(q, k, v):
+    return torch.ops.aten.scaled_dot_product_attention(q, k, v, scale=1.0)
+
+
+def kernel(q, k, v):
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)[0]
+
+
 def item_by_item(q, k, v):
     return torch.stack([(a @ b.mT).softmax(-1) @ c for a, b, c in zip(q, k, v, strict=True)])
 
@@ -79,7 +87,7 @@ def keys_first(q, k, v):
 
 
 @pytest.mark.parametrize(
-    "inside", [by_name, by_other_names, item_by_item, item_by_item_and_head_by_head, keys_first]
+    "inside", [by_name, by_other_names, operators, item_by_item, item_by_item_and_head_by_head, keys_first]
 )
 def test_attention_is_found_however_it_is_spelled(inside):
     from attnlib import capture
@@ -88,6 +96,14 @@ def test_attention_is_found_however_it_is_spelled(inside):
     (layer,) = capture(block, states()).layers
     q, k, _ = block.parts(states())
     torch.testing.assert_close(layer.weights(), (q @ k.mT).softmax(-1), rtol=1e-4, atol=1e-6)
+
+
+def test_a_kernel_beside_attention_that_is_seen_is_refused_by_name():
+    from attnlib import capture
+    from attnlib.errors import CaptureError
+
+    with pytest.raises(CaptureError, match=r"1 calls the kernel _scaled_dot_product_flash_attention_for_cpu"):
+        capture(nn.Sequential(Block(operators), Block(kernel)), states())
 
 
 def test_the_mask_of_a_text_is_not_that_of_the_picture_beside_it():
