@@ -38,8 +38,8 @@ def follow(
         origin = origins.get(first)
         if origin is not None and isinstance(first, Tensor):
             short = _reshaped(origin.ids, first, out) if name in _RESHAPES else None
-            if short is not None:
-                origins.put(out, short, origin.sequence)
+            if short is not None:  # an axis that was split from the others may be that of channels
+                origins.put(out, compact(short) if short.shape[-1] > 1 else short, origin.sequence)
             elif name in _TURNS:  # axes change places: none becomes constant that was not
                 origins.put(out, move(func, args, kwargs, first, origin.ids), origin.sequence)
             else:

@@ -302,3 +302,34 @@ def test_padding_of_a_text_in_windows_asks_for_nothing(library):
         assert any("fully masked" in note for note in layer.notes)
     scores = explain(record, "rollout", query=0).scores
     assert scores[1, -5:].abs().max() == 0
+
+
+class Scattered(nn.Module):
+    """Attention between the patches that stand at the same place of their 2x2 squares, channels in front."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.inward = nn.Conv2d(3, 12, 4, 4), nn.Linear(12, 36)
+
+    def forward(self, pixel_values):
+        maps = self.patches(pixel_values)
+        batch, channels, height, width = maps.shape
+        squares = maps.reshape(batch * channels * height // 2, 2, width // 2, 2).transpose(1, 2)
+        squares = squares.reshape(batch, channels, height * width // 4, 4).transpose(1, 3)
+        states = squares.reshape(batch * 4, height * width // 4, channels)
+        query, key, value = self.inward(states).view(*states.shape[:2], 3, 3, 4).permute(2, 0, 3, 1, 4)
+        return ((query @ key.transpose(-1, -2)).softmax(-1) @ value).transpose(1, 2).flatten(2)
+
+
+def test_patches_that_were_scattered_with_their_channels_in_front_are_put_back():
+    from attnlib import capture
+
+    torch.manual_seed(0)
+    pixels = torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(2))
+    (layer,) = capture(Scattered().eval(), {"pixel_values": pixels}).layers
+    weights = layer.weights()
+    assert weights.shape == (2, 3, 24, 24)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 24))
+    rows, columns = torch.arange(24) // 6, torch.arange(24) % 6
+    apart = (rows[:, None] % 2 != rows % 2) | (columns[:, None] % 2 != columns % 2)
+    assert weights[..., apart].max() == 0
