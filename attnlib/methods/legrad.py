@@ -108,6 +108,8 @@ def legrad(request: Request) -> Answer:
     notes: tuple[str, ...] = ()
     if request.record.on_differentiate is not None and not request.record.layer_scores:
         notes = ("gradients of the final score; LeGrad takes those of each layer's own score",)
+    if request.pool is not None:
+        notes += ("the pooler's attention takes no part; the published code takes the pooler's alone",)
     if request.record.gaps:
         notes += (
             f"what passes without attention weights takes no part: {request.record.gaps[0]}"

@@ -38,6 +38,14 @@ def test_a_model_without_class_token_is_read_by_its_poolers_own_row(tiny):
     row = (pool.weights() * pool.gradients()).clamp(min=0).mean(1).double() @ relevance
     generic = explain(record, "generic_relevance").scores.double()
     torch.testing.assert_close(generic, row[:, 0], rtol=1e-4, atol=1e-7)
+    slopes = [layer.gradients().clamp(min=0).mean(dim=(1, 2)) for layer in record.layers[:-1]]
+    found = explain(record, "legrad")
+    torch.testing.assert_close(found.scores, torch.stack(slopes).mean(dim=0), rtol=1e-4, atol=1e-9)
+    assert "pooler" in " ".join(found.notes)
+    cam = (pool.weights() * pool.gradients().mean(dim=(2, 3), keepdim=True)).mean(1).clamp(min=0)
+    torch.testing.assert_close(
+        explain(record, "attention_grad_cam").scores, cam.mean(1), rtol=1e-4, atol=1e-9
+    )
 
 
 @pytest.fixture(scope="module")
