@@ -500,3 +500,15 @@ def test_scores_of_a_model_in_bfloat16_are_wide_and_say_where_they_are_coarse(mo
         found = explain(record, name)
         assert found.scores.dtype == torch.float32
         assert ("bfloat16" in " ".join(found.notes)) is coarse
+
+
+@pytest.mark.parametrize("target", [3, [3, 3], "LABEL_3", lambda output: output.logits[:, 3]])
+def test_a_target_is_explained_under_no_grad_too(model, pixels, target):
+    from attnlib import capture, explain
+
+    expected = capture(model, {"pixel_values": pixels}, target=3)
+    with torch.no_grad():
+        record = capture(model, {"pixel_values": pixels}, target=target, internals=True)
+        inside = explain(record, "gradient_x_input").scores
+    torch.testing.assert_close(record.layers[1].gradients(), expected.layers[1].gradients())
+    torch.testing.assert_close(inside, explain(record, "gradient_x_input").scores)

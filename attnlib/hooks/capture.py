@@ -81,6 +81,7 @@ def _captured(
     args, kwargs, prepared = _arguments(model, inputs)
     differentiable = as_constants and target is not None and isinstance(module, nn.Module)
     constants = ParametersAsConstants(module) if differentiable else nullcontext()
+    drawn = torch.get_rng_state()
     with (
         capturing(model, gradients=target is not None, **narrowed) as record,
         collecting(module, max_memory=narrowed["max_memory"]) if internals else nullcontext() as collected,
@@ -104,9 +105,11 @@ def _captured(
         collected.attach(record)
 
     taps = {} if collected is None else collected.taps
-    record.on_rerun = Rerun(module, args, kwargs, target, _labels(model, module), taps)
+    record.on_rerun = Rerun(module, args, kwargs, target, _labels(model, module), taps, drawn)
     if target is not None:
-        record.differentiate(target_score(output, target, labels=_labels(model, module)))
+        with torch.enable_grad():  # the caller may be under no_grad; the forward pass was not
+            score = target_score(output, target, labels=_labels(model, module))
+        record.differentiate(score)
     return record
 
 

@@ -100,7 +100,7 @@ class GradientKeeper:
                 "the score does not depend on the attention of this record: compute it from the model's "
                 "output inside or after the capture, without detach or no_grad"
             )
-        with _readable():
+        with _readable(), torch.enable_grad():
             found = torch.autograd.grad(score.sum(), [one[1] for one in self._watched], allow_unused=True)
         if all(one is None for one in found):
             raise InputError("the score does not depend on any attention call of this record")
@@ -124,7 +124,7 @@ class GradientKeeper:
                 if id(layer.source) not in watched:
                     raise InputError(f"{layer.name} computes in windows: it cannot have a score of its own")
                 source, output, arrange = watched[id(layer.source)]
-                with _readable():
+                with _readable(), torch.enable_grad():
                     found = torch.autograd.grad(
                         own[layer.index].sum(), output, retain_graph=True, allow_unused=True
                     )[0]
