@@ -178,6 +178,11 @@ class Describer:
             return
         if layer.kind != "self":
             return
+        if isinstance(layer.source, PlacedAttention) and layer.source.kind_of_source == "blocks":
+            seen = _covered(layer.source)
+            if not bool(seen.all()):
+                record.seen = {**record.seen, layer.stream: seen}
+                return
         words = ("decoder_attention_mask",) if layer.stream == "decoder" else ("attention_mask",)
         words = (*words, "full_attention", "src_key_padding_mask")
         if layer.stream in ("vision", "audio") and "input_ids" in call.root.named:
@@ -198,6 +203,15 @@ class Describer:
                 if not bool(seen.all()):
                     record.seen = {**record.seen, layer.stream: seen.detach().cpu()}
                 return
+
+
+def _covered(source: PlacedAttention) -> Tensor:
+    """Return the tokens that ask anywhere: a smaller picture leaves places of a batch's grid empty."""
+    seen = torch.zeros(source.batch, source.num_queries + 1, dtype=torch.bool)
+    for piece in source.pieces:
+        places = torch.where(piece.query_places < 0, source.num_queries, piece.query_places)
+        seen[piece.items[:, None], places] = True
+    return seen[:, :-1]
 
 
 def with_notes(layout: TokenLayout, notes: Sequence[str]) -> TokenLayout:

@@ -50,21 +50,24 @@ def _take_items_apart(call: Call) -> None:
     rows, sequence = _rows(call), call.query_sequence
     if rows is None or sequence is None or len(rows) != 1 or call.queries is not None:
         return
-    row = rows[0]
-    if len(row) != sequence.batch * sequence.size or not bool(
-        (row.sort().values == torch.arange(len(row))).all()
-    ):
+    row, batch, size = rows[0], sequence.batch, sequence.size
+    if bool((row < 0).any()) or len(row.unique()) != len(row) or len((row // size).unique()) != batch:
         return
-    items, within = row // sequence.size, row % sequence.size
+    items, within = row // size, row % size
     pieces = [
         Piece(call.source, torch.tensor([item]), places[None], places[None])
-        for item in range(sequence.batch)
+        for item in range(batch)
         for places in [torch.where(items == item, within, -1)]
     ]
-    source = PlacedAttention(tuple(pieces), sequence.batch, sequence.size, sequence.size, "blocks")
-    sums = source.weights([0], slice(None)).sum(-1)
-    if bool(((sums - 1).abs() < 1e-3).all()):
-        call.source, call.unplaced = source, None
+    source = PlacedAttention(tuple(pieces), batch, size, size, "blocks")
+    there = torch.zeros(batch * size, dtype=torch.bool)
+    there[row] = True
+    sums = source.weights([0], slice(None)).sum(-1).cpu()
+    if not bool((((sums - 1).abs() < 1e-3) | ~there.view(batch, 1, size)).all()):
+        return
+    call.source, call.unplaced = source, None
+    if not bool(there.all()):
+        call.notes = (*call.notes, "smaller pictures leave places of the grid empty: their weights are 0")
 
 
 def _rows(call: Call) -> Tensor | None:

@@ -126,3 +126,23 @@ def test_the_mask_of_a_text_is_not_that_of_the_picture_beside_it():
         {"input_ids": ids, "attention_mask": mask, "pixel_values": torch.rand(2, 3, 24, 24)},
     )
     assert list(record.seen) == ["text"]
+
+
+def test_pictures_of_different_size_in_one_row_are_items_with_empty_places():
+    from transformers import PixtralVisionConfig, PixtralVisionModel
+
+    from attnlib import capture, explain
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "intermediate_size": 31, "num_hidden_layers": 2, "num_attention_heads": 3}
+    model = PixtralVisionModel(PixtralVisionConfig(**sizes, image_size=40, patch_size=8)).eval()
+    pixels = torch.randn(2, 3, 40, 40)
+    record = capture(model, {"pixel_values": pixels, "image_sizes": torch.tensor([[40, 40], [24, 32]])})
+    alone = capture(model, {"pixel_values": pixels[1:, :, :24, :32]}).layers[1].weights()[0]
+    seen = torch.zeros(5, 5, dtype=torch.bool)
+    seen[:3, :4] = True
+    assert torch.equal(record.seen["vision"], torch.stack([torch.ones(25).bool(), seen.flatten()]))
+    here = seen.flatten().nonzero().flatten()
+    torch.testing.assert_close(record.layers[1].weights()[1][:, here][:, :, here], alone)
+    share = explain(record, "rollout", query="mean").share()[1]
+    assert torch.equal(share > 0, seen)
