@@ -72,7 +72,6 @@ def run_reports(
     *,
     notebook: str | os.PathLike[str] = "90_report",
     parameters: Mapping[str, Any] | None = None,
-    picture_parameter: str = "picture",
     progress: bool = False,
     tell: Callable[[str], None] | None = None,
     **options: Any,
@@ -83,8 +82,8 @@ def run_reports(
     ----------
     pictures : picture files.
     folder : where the pages go.
-    notebook, parameters, progress : as for :func:`run_report`.
-    picture_parameter : name of the notebook's parameter that takes the picture.
+    notebook : as for :func:`run_report`; its parameter ``picture`` gets the picture.
+    parameters, progress : as for :func:`run_report`.
     tell : called with a line before each picture, if progress is asked for, and for each that fails.
     options : further options of :func:`run_report`.
 
@@ -105,7 +104,7 @@ def run_reports(
         name = picture.name.encode(errors="replace").decode()
         if progress:
             tell(f"[{number}/{len(pictures)}] {name}")
-        chosen = {**(parameters or {}), picture_parameter: str(picture.resolve())}
+        chosen = {**(parameters or {}), "picture": str(picture.resolve())}
         try:
             _check(picture)
             report = run_report(notebook, folder / f"{stem}.html", chosen, progress=progress, **options)

@@ -81,7 +81,9 @@ def checked(known: tuple[Parameter, ...], given: Mapping[str, Any]) -> dict[str,
     by_name = {parameter.name: parameter for parameter in known}
     result = {}
     for name, value in given.items():
-        result[name] = _fitted(_known(by_name, name), os.fspath(value) if _is_path(value) else value)
+        result[name] = _fitted(
+            _known(by_name, name), os.fspath(value) if isinstance(value, os.PathLike) else value
+        )
     return result
 
 
@@ -172,10 +174,6 @@ def _allows(tree: ast.expr, value: Any) -> bool:
         if tree.value.id == "dict":
             return all(any(_allows(one, item) for one in _options(inner[-1])) for item in value.values())
     return True
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, os.PathLike)
 
 
 def _written(annotation: ast.expr) -> str:
