@@ -37,9 +37,9 @@ def _take_rows_for_tokens(call: Call) -> None:
     apart = sum(len(one.unique()) for one in rows)
     if apart != len(rows.unique()) or bool((rows < 0).any()):
         return
-    own = TokenSequence(
-        sequence.root, *rows.shape, up=sequence, parents=rows.to(torch.int32), modality=sequence.modality
-    )
+    batch, size = rows.shape
+    parents = rows.to(torch.int32)
+    own = TokenSequence(sequence.root, batch, size, up=sequence, parents=parents, modality=sequence.modality)
     call.unplaced = None
     call.query_sequence = call.key_sequence = own
     call.query_rows = call.key_rows = own.ids(rows.shape[0], 1, rows.shape[1])
