@@ -245,7 +245,6 @@ class Bench:
     def look(self) -> None:
         """Begin to look for the named parts of the picture, beside other work; :meth:`find` waits for it."""
         from attnlib.finders import find_regions
-        from attnlib.finders.libraries import load
 
         with self.lock:
             picture = self.picture
@@ -255,7 +254,6 @@ class Bench:
                 return
             future: Future[Regions] = Future()
             self._looking = picture, future
-        load()
 
         def search() -> None:
             try:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from attnlib.errors import InputError
+from attnlib.finders.libraries import load as load_finders
 from attnlib.models import LoadedModel, load_model
 from attnlib.picture import Picture
 from attnlib.record import AttentionRecord
@@ -91,7 +92,8 @@ def explore(
     if isinstance(model, str) and regions == "find" and _is_picture(picture):
         bench = Bench(state)
         bench.take(picture)
-        bench.look()  # while the model is loaded, which keeps one core busy
+        load_finders()  # first, for two threads that load libraries may see them half loaded
+        bench.look()  # beside the loading of the model, which keeps one core busy
     record, loaded = (model, None) if isinstance(model, AttentionRecord) else (None, _loaded(model))
     text = reads_text(loaded) if loaded is not None else record is not None and not picture_parts(record)
     if bench is None or text:

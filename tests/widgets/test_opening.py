@@ -103,7 +103,7 @@ def slow_search(monkeypatch):
 
     def search(picture):
         begun.set()
-        assert go_on.wait(20)
+        assert go_on.wait(120)
         return Regions.from_masks({"a part": np.eye(*picture.size)})
 
     monkeypatch.setattr(attnlib.finders, "find_regions", search)
@@ -137,6 +137,19 @@ def test_a_search_can_be_cancelled_while_it_runs_and_its_result_is_used_later(sc
     assert "cancelled" in opened.step.value
     go_on.set()
     opened.worker.start(opened.later())
+    assert opened.wait(60)
+    assert "a part" in opened.table.value
+
+
+def test_parts_are_looked_for_while_the_model_is_loaded(scene, slow_search, monkeypatch):
+    from attnlib.widgets import opening
+
+    begun, go_on = slow_search
+    real = opening.load_model
+    monkeypatch.setattr(opening, "load_model", lambda name: begun.wait(120) and real(name))
+    opened = opening.explore("scenes-vit", scene["picture"])
+    assert opened.bench.findings.regions is None
+    go_on.set()
     assert opened.wait(60)
     assert "a part" in opened.table.value
 
