@@ -223,6 +223,16 @@ def test_an_index_may_come_in_any_form(model, pixels, form):
     )
 
 
+@pytest.mark.parametrize("target", [np.int64(3), np.array(3), torch.tensor(3), torch.tensor([3, 3])])
+def test_methods_that_run_the_model_again_take_the_same_targets(model, pixels, target):
+    from attnlib import capture, explain
+
+    record = capture(model, {"pixel_values": pixels}, target=target, internals=True)
+    plain = capture(model, {"pixel_values": pixels}, target=3, internals=True)
+    for name in ("decompx", "gradient_x_input", "attnlrp"):
+        torch.testing.assert_close(explain(record, name).scores, explain(plain, name).scores)
+
+
 @pytest.mark.parametrize("form", [list, tuple, np.array, torch.tensor])
 def test_targets_one_per_item_may_come_in_any_form(model, pixels, form):
     from attnlib import capture

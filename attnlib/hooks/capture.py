@@ -55,6 +55,8 @@ def capture(
         As for :func:`capturing`; also if the target does not fit the output.
     """
     limit = bytes_allowed(max_memory)
+    if hasattr(target, "tolist") and not callable(target):  # a number or an array of numpy or torch
+        target = target.tolist()
     narrowed = {"layers": layers, "heads": heads, "max_memory": limit, "queries": queries}
     try:
         return _captured(model, inputs, target, internals=internals, **narrowed)

@@ -147,6 +147,11 @@ def score_parts(
     if found is None:
         raise CaptureError(f"decompx: the target was not reached from the last block by rules{gone}")
     _check(found.sum(dim=0), score, float(found.abs().max()), gone)
+    if len(score) != layers[0].batch_size:
+        raise InputError(
+            f"decompx: the target is {len(score)} scores, the stream {request.stream} holds "
+            f"{layers[0].batch_size} items: give target= a function that returns one score per item"
+        )
     return found.T, notes
 
 
