@@ -54,8 +54,8 @@ def kind_of(method: str) -> tuple[bool, bool]:
     """Return whether a method needs a target, and internals."""
     from attnlib import METHODS
 
-    needs = set(METHODS[method].needs)
-    return bool({"gradients", "model"} & needs), bool({"internals", "model"} & needs)
+    card = METHODS[method]
+    return card.explains_target, card.needs_internals
 
 
 def timed(work: Any) -> tuple[float, float, Any]:

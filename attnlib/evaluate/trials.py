@@ -283,8 +283,7 @@ def needs_of(method: str) -> tuple[bool, bool]:
     from attnlib.methods import METHODS
 
     card = METHODS[method]
-    needs = set(card.needs)
-    return bool(needs & {"internals", "model"}), card.explains_target
+    return card.needs_internals, card.explains_target
 
 
 def patch_scores(relevance: Relevance) -> Float[Tensor, "batch height width"]:

@@ -175,6 +175,11 @@ class MethodCard:
         return bool({"gradients", "model"} & set(self.needs))
 
     @property
+    def needs_internals(self) -> bool:
+        """Whether the capture must be made with ``internals=True``."""
+        return bool({"internals", "model"} & set(self.needs))
+
+    @property
     def all_options(self) -> tuple[Option, ...]:
         """The options, with ``variant`` if the method has variants."""
         if not self.variants:

@@ -123,5 +123,5 @@ def _captured(loaded: LoadedModel, prepared: Prepared, method: str, target: Any)
         loaded,
         prepared,
         target=(first_answer if target is None else target) if card.explains_target else None,
-        internals=bool({"internals", "model"} & set(card.needs)),
+        internals=card.needs_internals,
     )

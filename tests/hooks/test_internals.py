@@ -160,7 +160,7 @@ def test_the_model_is_given_back_after_every_method_that_needs_more_than_weights
     model, inputs = tower(order="post")
     model.embedding.weight.requires_grad_(False)
     before = state_of(model)
-    names = [name for name, card in METHODS.items() if {"internals", "model"} & set(card.needs)]
+    names = [name for name, card in METHODS.items() if card.needs_internals]
     assert len(names) >= 9
     for name in names:
         record = capture(model, inputs, target=[3, 1], internals=True)

@@ -109,7 +109,7 @@ def test_each_method_gives_finite_scores_per_item_or_refuses_by_name(name):
         target=target if callable(target) else target[:1],
         internals=True,
     )
-    methods = [m for m, card in METHODS.items() if {"internals", "model"} & set(card.needs)]
+    methods = [m for m, card in METHODS.items() if card.needs_internals]
     for method in methods:
         if method in refused:
             with pytest.raises(CaptureError, match=f"{method}: .* windows; {method} is worked out"):
