@@ -522,3 +522,14 @@ def test_a_target_is_explained_under_no_grad_too(model, pixels, target):
         inside = explain(record, "gradient_x_input").scores
     torch.testing.assert_close(record.layers[1].gradients(), expected.layers[1].gradients())
     torch.testing.assert_close(inside, explain(record, "gradient_x_input").scores)
+
+
+@pytest.mark.parametrize("method", ["rollout", "flow", "generic_relevance", "legrad", "gradient_rollout"])
+def test_a_method_that_needs_rows_that_were_not_kept_says_so(model, pixels, method):
+    from attnlib import capture, explain
+    from attnlib.errors import InputError
+
+    record = capture(model, {"pixel_values": pixels}, target=3, queries=[0, 3])
+    with pytest.raises(InputError, match=r" and \d+ more of the queries .* was not captured; kept: \[0, 3\]"):
+        explain(record, method)
+    assert explain(record, "raw", query=3).scores.shape == (2, 36)

@@ -141,7 +141,7 @@ def _capacities(
     """Return the capacities between the tokens of each layer and those below."""
     found = []
     for layer in layers:
-        block = mixed(fused_rows(layer, None).double(), residual_weight)
+        block = mixed(fused_rows(layer, slice(None)).double(), residual_weight)
         square = block.weights if block.stay is None else block.weights + torch.diag_embed(block.stay)
         found.append(square.cpu())
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,5 +194,11 @@ def _positions(
         return original
     missing = [i for i in original if i not in kept]
     if missing:
-        raise InputError(f"{missing} of the {what} was not captured; kept: {list(kept)}")
+        raise InputError(f"{_few(missing)} of the {what} was not captured; kept: {_few(kept)}")
     return [kept.index(i) for i in original]
+
+
+def _few(indices: Sequence[int]) -> str:
+    """Name some indices, and how many more there are."""
+    more = f" and {len(indices) - 5} more" if len(indices) > 6 else ""
+    return f"{list(indices[:5]) if more else list(indices)}{more}"
