@@ -81,7 +81,7 @@ def _about(path: Path) -> tuple[str, str, str]:
     """Return title, question and audience from the first cell of a notebook."""
     blocks = [block.strip() for block in open_notebook(path).cells[0].source.split("\n\n")]
     title = blocks[0].lstrip("# ").strip()
-    question = " ".join(blocks[1].split()) if len(blocks) > 1 else ""
+    question = " ".join(blocks[1].replace("*", "").split()) if len(blocks) > 1 else ""
     audience = " ".join(blocks[2].strip("*").split()) if len(blocks) > 2 else ""
     return title, question, audience
 

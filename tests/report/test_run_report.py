@@ -249,6 +249,16 @@ def test_page_and_manifest_take_their_places_together_or_not_at_all(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_the_index_of_pages_shows_no_markdown():
+    from attnlib.report import find_notebook
+    from attnlib.report.pages import _about
+
+    title, question, audience = _about(find_notebook("01_layers_and_heads"))
+    assert title == "What does each layer and head look at?"
+    assert question.endswith("click a patch to ask where it looks.")
+    assert audience.endswith("minutes.")
+
+
 def test_the_pages_command_explains_itself_and_says_where_it_cannot_write(tmp_path, monkeypatch, capsys):
     from attnlib.report import pages
 
