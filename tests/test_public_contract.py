@@ -326,7 +326,6 @@ def test_a_layout_takes_numbers_from_anywhere(number):
     "wrong",
     [
         {"grid": (5,)},
-        {"grid": (5.5, 7)},
         {"patch_size": 0},
         {"prefix_tokens": -1},
         {"readout": []},
