@@ -200,11 +200,11 @@ class Bench:
 
     def wanted_of_capture(self) -> tuple[Any, bool]:
         """Return the target and whether internals are kept, as the chosen method needs them."""
-        needs, explains = self.needs(), self.explains_target()
+        explains = self.explains_target()
         target = self.state.target if explains else None
         if explains and target is None:
             raise InputError(f"{self.state.method} explains one answer of the model: choose a target")
-        return target, bool({"internals", "model"} & set(needs))
+        return target, self.needs_internals()
 
     def explain(self) -> None:
         """Run the method."""
@@ -335,9 +335,9 @@ class Bench:
         """Return how many layers can be shown."""
         return len(image_layers(self.vision()))
 
-    def needs(self) -> tuple[str, ...]:
-        """Return what the chosen method needs of the capture."""
-        return () if self.state.method == ATTENTION else tuple(METHODS[self.state.method].needs)
+    def needs_internals(self) -> bool:
+        """Tell whether the chosen method needs the capture to keep internals."""
+        return self.state.method != ATTENTION and METHODS[self.state.method].needs_internals
 
     def explains_target(self) -> bool:
         """Tell whether the chosen method explains one answer of the model."""
@@ -349,9 +349,8 @@ class Bench:
         return self.findings
 
     def _key(self) -> tuple[Any, ...]:
-        needs = self.needs()
         target = self.state.target if self.explains_target() else None
-        inside = bool({"internals", "model"} & set(needs))
+        inside = self.needs_internals()
         return self.state.model, self.state.picture, id(self.picture), target, inside, self.size
 
     def _same_picture(self) -> bool:
@@ -379,8 +378,7 @@ def _artifact_shares(
     if block is not None and grid is not None and norms[block].shape[1] == main.num_tokens:
         marked = artifact_patches(norms[block][:, main.patch_slice].unflatten(1, grid))
     elif loaded is not None and inputs is not None:
-        model = getattr(loaded.model, "backbone", loaded.model)
-        marked = artifact_patches(token_norms(model, dict(inputs), main))
+        marked = artifact_patches(token_norms(loaded.model, dict(inputs), main))
     else:
         return None
     rows = [readout_row(layer, layout) for layer, layout in layers]

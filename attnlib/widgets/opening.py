@@ -116,7 +116,7 @@ def explore(
         bench.take_model(loaded)
     explorer = Explorer(bench)
     name, explaining = explorer.steps()[2]
-    bench.needs()  # an unknown method is refused before anything is loaded
+    bench.needs_internals()  # an unknown method is refused before anything is loaded
     if record is None:
         bench.load()
     bench.capture()
