@@ -192,8 +192,7 @@ def test_memory_of_a_generation_grows_with_its_length_only(llava, cache):
             for layer in record.layers for one in tensors_of(layer.source)
         }  # fmt: skip
         held.append(sum(storages.values()))
-        if cache == "dynamic":
-            assert record.joined().layers[0].weights().shape[-2:] == (length + 4, length + 4)
+        assert record.joined().layers[0].weights().shape[-2:] == (length + 4, length + 4)
     assert held[2] - held[1] < 2.6 * (held[1] - held[0])
 
 
