@@ -196,11 +196,9 @@ def write(results: list[dict[str, Any]], output: Path, order: list[str]) -> None
         f"# Methods: time and memory\n\nViT-S/14, random weights, {os.cpu_count()} cores. Medians over fresh "
         "processes; methods that need the same capture share one, and each is counted with the whole "
         "capture. Ratios are to a plain forward pass of the same process, in seconds and in processor time "
-        "(fairer on a busy machine). A capture with gradients holds a forward and a backward pass; each is "
-        "the first of its process, so that it holds the one more forward pass that asks what the head reads, "
-        "made once for a model. Memory is the highest above the loaded model that has run once. What takes "
-        "more than "
-        f"{SLOW:.0f} s is measured once. Made by `python benchmarks/methods.py`.\n\n"
+        "(fairer on a busy machine). A capture is the first of its process; with gradients it holds a "
+        "forward and a backward pass. Memory is the highest above the loaded model that has run once. What "
+        f"takes more than {SLOW:.0f} s is measured once. Made by `python benchmarks/methods.py`.\n\n"
     )
     output.write_text(head + "".join(table(results, tokens, order) for tokens in SIDES).rstrip() + "\n")
 
