@@ -94,7 +94,7 @@ def test_a_text_that_is_too_long_is_cut_and_said(minilm):
     [
         ("", "empty"),
         ([], "no picture or text"),
-        ([3], "expected a text"),
+        ([3], "a text or a pair of texts, got 3"),
         (["a", ("b", "c")], "share a batch"),
     ],
 )
