@@ -116,6 +116,9 @@ def test_the_explorer_opens_and_its_controls_chart_and_viewer_move_together(lab,
         lab_folder, "explorer.ipynb", SCENE, cell, "assert bench.wait(60)\nprint('state', bench.state.layer)"
     )
     lab.open("explorer.ipynb")
+    change = "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })"
+    lab.page.evaluate(change, "JupyterLab Light")  # whatever JupyterLab was left with
+    lab.page.wait_for_selector("body[data-jp-theme-light=true]", state="attached")
     assert lab.run_all() == []
     box = lab.page.locator(".attnlib-viewer").first
     box.wait_for(state="visible", timeout=60_000)
@@ -138,7 +141,6 @@ def test_the_explorer_opens_and_its_controls_chart_and_viewer_move_together(lab,
     )
     ink = "() => getComputedStyle(document.querySelector('.attnlib-chart .xtick text')).fill"
     before = lab.page.evaluate(ink)
-    change = "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })"
     lab.page.evaluate(change, "JupyterLab Dark")
     lab.page.wait_for_function(f"(before) => ({ink})() !== before", arg=before, timeout=20_000)
     lab.page.evaluate(change, "JupyterLab Light")
