@@ -120,9 +120,7 @@ def band_map(
         raise InputError("the scores hold NaN or infinity: no band can be given to them")
     share = relevance.share(without_identity=without_identity)
     lift = relevance.lift(without_identity=without_identity)
-    seen = torch.ones_like(share, dtype=torch.bool)
-    if relevance.seen is not None:
-        seen = relevance.seen[:, relevance.layout.patch_slice].reshape(share.shape)
+    seen = relevance.patches_seen()
     graded = lift if scale == "lift" else ranks_within(share, seen)
     labels = _grade(graded, edges)
     shades = _grade(graded, (*edges, red_from))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnlib.errors import InputError, LayoutError
@@ -23,7 +23,7 @@ _BLOCK = 256
 
 @dataclass(frozen=True, eq=False)
 class LayerProfile:
-    """Numbers of every layer and head, averaged over query rows.
+    """Numbers of every layer and head, averaged over query rows; padding is no row.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class LayerProfile:
     distance : mean distance between a query patch and the patches it attends to, in patches,
         weighted by attention; prefix tokens are left out of it.
     prefix_share : share of attention on prefix tokens.
-    even_distance : what ``distance`` would be if attention were even.
+    even_distance : what ``distance`` would be if attention were even over the whole grid.
     rows : how many query rows were averaged, and which, in words.
     """
 
@@ -93,7 +93,7 @@ def layer_profile(record: AttentionRecord, *, max_rows: int | None = 256) -> Lay
     count = len(patches) if max_rows is None else min(max_rows, len(patches))
     rows = patches[torch.linspace(0, len(patches) - 1, count).round().long()]
     apart = _distances(layout, rows - layout.patch_start)
-    measured = [_measure(layer, layout, rows, apart) for layer in record.layers]
+    measured = [_measure(layer, layout, rows, apart, _real(record, layer, rows)) for layer in record.layers]
     entropy, distance, prefix = (torch.stack(part, dim=1) for part in zip(*measured, strict=True))
     words = "all patches" if count == len(patches) else f"{count} of {len(patches)} patches, evenly spaced"
     return LayerProfile(
@@ -131,10 +131,12 @@ def _measure(
     layout: TokenLayout,
     rows: Tensor,
     apart: Float[Tensor, "query patch"],
+    real: Bool[Tensor, "batch query"],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return entropy, distance and prefix share, [batch, head] each, averaged over the rows."""
+    """Return entropy, distance and prefix share, [batch, head] each, averaged over the rows that are real."""
     sums = [torch.zeros(()), torch.zeros(()), torch.zeros(())]
-    for block, steps in zip(rows.split(_BLOCK), apart.split(_BLOCK), strict=True):
+    blocks = zip(rows.split(_BLOCK), apart.split(_BLOCK), real.split(_BLOCK, dim=1), strict=True)
+    for block, steps, counted in blocks:
         weights = layer.weights(queries=block.tolist()).cpu()
         on_patches = weights[..., layout.patch_slice]
         mass = on_patches.sum(dim=-1)
@@ -143,9 +145,18 @@ def _measure(
         distance = weighted / torch.where(mass > 0, mass, 1.0)
         prefix = weights[..., : layout.num_prefix_tokens].sum(dim=-1)
         for place, part in enumerate((entropy, distance, prefix)):
-            sums[place] = sums[place] + part.sum(dim=-1)
+            sums[place] = sums[place] + (part * counted[:, None]).sum(dim=-1)
     scale = torch.log(torch.tensor(float(max(layer.num_keys, 2))))
-    return sums[0] / len(rows) / scale, sums[1] / len(rows), sums[2] / len(rows)
+    count = real.sum(dim=1, keepdim=True).clamp(min=1)
+    return sums[0] / count / scale, sums[1] / count, sums[2] / count
+
+
+def _real(record: AttentionRecord, layer: LayerAttention, rows: Tensor) -> Bool[Tensor, "batch query"]:
+    """Return which of the rows are no padding, for each item."""
+    seen = record.seen.get(layer.stream)
+    if seen is None or seen.shape[1] != layer.num_keys:
+        return torch.ones(layer.source.shape[0], len(rows), dtype=torch.bool)
+    return seen[:, rows].cpu()
 
 
 def _distances(layout: TokenLayout, patches: Tensor) -> Float[Tensor, "query patch"]:

@@ -224,9 +224,7 @@ class Regions:
         """
         share = relevance.share(without_identity=True)
         covered = self.on_maps(relevance, window=window).to(share.dtype)
-        seen = torch.ones_like(share)
-        if relevance.seen is not None:
-            seen = relevance.seen[:, relevance.layout.patch_slice].reshape(share.shape).to(share.dtype)
+        seen = relevance.patches_seen().to(share.dtype)
         result = {}
         for place, name in enumerate(self.names):
             mass = (share * covered[:, place]).sum(dim=(-2, -1))

@@ -66,11 +66,7 @@ def on_common_grid(
 
 
 def _signed(relevance: Relevance) -> Tensor:
-    heat = relevance.heatmap()
-    if relevance.seen is not None:
-        seen = relevance.seen[..., relevance.layout.patch_slice].unflatten(-1, heat.shape[-2:])
-        heat = torch.where(seen, heat, 0.0)
-    return heat
+    return torch.where(relevance.patches_seen(), relevance.heatmap(), 0.0)
 
 
 def _tokens(relevance: Relevance) -> Tensor:

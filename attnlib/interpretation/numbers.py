@@ -156,9 +156,7 @@ def measure_map(relevance: Relevance, band_options: Mapping[str, Any]) -> MapNum
     """Measure the map of one picture (see :func:`one_item`)."""
     bands = band_map(relevance, without_identity=True, **band_options)
     share = relevance.share(without_identity=True)[0].double()
-    seen = torch.ones_like(share)
-    if relevance.seen is not None:
-        seen = relevance.seen[0, relevance.layout.patch_slice].reshape(share.shape).to(share.dtype)
+    seen = relevance.patches_seen()[0].to(share.dtype)
     heat = relevance.heatmap()[0].double() * seen
     positive = float(relevance.positive(without_identity=True)[0].double().sum())
     negative = float((-heat).clamp(min=0).sum())

@@ -182,9 +182,7 @@ def stability_of(
     )
     result = {}
     base_share = base.share(without_identity=True)[0].double()
-    base_seen = torch.ones_like(base_share)
-    if base.seen is not None:
-        base_seen = base.seen[0, base.layout.patch_slice].unflatten(0, grid).to(base_share)
+    base_seen = base.patches_seen()[0].to(base_share)
     base_cover = everything.on_grid(grid, window).double()
     whole = Regions(tuple(regions), picture.size).on_grid(grid, window).double()
     covers = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnlib.errors import InputError, LayoutError
@@ -158,24 +158,31 @@ class Relevance:
         """Return the positive part of the heatmap, 0 on padding; float32, or wider if the scores are."""
         heat = (self.without_identity() if without_identity else self).heatmap().clamp(min=0)
         heat = heat.to(torch.promote_types(heat.dtype, torch.float32))
-        if self.seen is not None:
-            seen = self.seen[..., self.layout.patch_slice].unflatten(-1, heat.shape[-2:])
-            heat = torch.where(seen if heat.dim() == 3 else seen[:, None], heat, 0.0)
-        return heat
+        seen = self.patches_seen()
+        return torch.where(seen if heat.dim() == 3 else seen[:, None], heat, 0.0)
 
     def lift(self, *, without_identity: bool = False) -> Float[Tensor, "batch *query height width"]:
         """Return the share in multiples of the even share, 1 / (number of patches seen)."""
         return self.share(without_identity=without_identity) * self.num_seen()
 
+    def patches_seen(self) -> Bool[Tensor, "batch height width"]:
+        """Return which patches are real: all but padding, and artifact patches that were set aside.
+
+        Raises
+        ------
+        LayoutError
+            If the stream has no patch grid.
+        """
+        patches, grid = self.layout.patch_slice, self.layout.grid or (0, 0)
+        if self.seen is None:
+            return torch.ones(self.batch_size, *grid, dtype=torch.bool, device=self.scores.device)
+        return self.seen[:, patches].unflatten(-1, grid).to(self.scores.device)
+
     def num_seen(self) -> Tensor:
         """Return the number of patches seen per item, shaped to broadcast over a heatmap."""
-        lead = (1,) * (self.scores.dim() - 2)
-        if self.seen is None:
-            count = torch.tensor(float(self.layout.num_patches), device=self.scores.device)
-            return count.expand(self.batch_size, *lead, 1, 1)
         wide = torch.promote_types(self.scores.dtype, torch.float32)
-        count = self.seen[..., self.layout.patch_slice].sum(dim=-1).to(wide)
-        return count.reshape(self.batch_size, *lead, 1, 1)
+        count = self.patches_seen().flatten(1).sum(dim=1).to(wide)
+        return count.reshape(self.batch_size, *(1,) * self.scores.dim())
 
     def prefix_share(self) -> Float[Tensor, "batch *query"]:
         """Return the share of all positive mass that fell on tokens other than patches."""

@@ -53,7 +53,7 @@ def selected_relevance(
     item : which item of the batch.
     """
     layer, layout = image_layers(record)[place]
-    label, tokens = ("token 0", (0,)) if layer.kind == "cross" else named_rows(layout)[row]
+    label, tokens = ("token 0", (0,)) if layer.kind == "cross" else named_rows(layout, item)[row]
     if query is not None:
         label, tokens = f"patch {tuple(query)}", (layout.token_index(*query),)
     heads = head if isinstance(head, int) else None
@@ -63,6 +63,8 @@ def selected_relevance(
             part = layer.weights(heads=heads, queries=list(tokens[start : start + 512]))[item]
             total = total + part.sum(dim=1)
     scores = merge_heads(total / len(tokens), head)
+    seen = record.seen.get(layer.stream) if layer.kind == "self" else None
+    seen = seen if seen is not None and seen.shape[-1] == layout.num_tokens else None
     return Relevance(
         scores[None].float().clone(),
         layout,
@@ -70,6 +72,7 @@ def selected_relevance(
         options={"layers": [layer.index], "head": head},
         query=label,
         provenance=record.provenance,
+        seen=None if seen is None else seen[item : item + 1],
         views=_view(record.views, item),
     )
 

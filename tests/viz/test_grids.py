@@ -80,6 +80,23 @@ def test_profile_on_some_rows_is_the_mean_over_these_rows():
     assert profile.rows == "5 of 35 patches, evenly spaced"
 
 
+def test_padding_is_no_row_of_a_profile():
+    from dataclasses import replace
+
+    from attnlib import AttentionRecord, TokenLayout
+    from attnlib.profiles import layer_profile
+
+    weights = torch.eye(36).expand(2, 3, 36, 36).clone()
+    weights[1, :, 15:] = 1 / 36  # what a padded row says is nobody's attention
+    plain = AttentionRecord.from_weights([weights], layout=TokenLayout((5, 7), 14, 1, 0))
+    seen = torch.ones(2, 36, dtype=torch.bool)
+    seen[1, 15:] = False
+    profile = layer_profile(replace(plain, seen={plain.layers[0].stream: seen}), max_rows=None)
+    torch.testing.assert_close(profile.entropy, torch.zeros(2, 1, 3))
+    torch.testing.assert_close(profile.distance, torch.zeros(2, 1, 3))
+    assert layer_profile(plain, max_rows=None).entropy[1].min() > 0.5
+
+
 def test_profile_refuses_text(record):
     from attnlib import AttentionRecord
     from attnlib.errors import LayoutError

@@ -113,6 +113,19 @@ def test_the_poster_shows_the_first_selection(scene):
     )
 
 
+def test_the_poster_knows_what_is_padding(scene):
+    from dataclasses import replace
+
+    from attnlib.widgets.poster import selected_relevance
+
+    record = scene["record"]
+    layer = record.layers[0]
+    seen = torch.arange(layer.num_keys).expand(layer.source.shape[0], -1) < layer.num_keys - 3
+    relevance = selected_relevance(replace(record, seen={layer.stream: seen}), place=0)
+    assert relevance.share().flatten()[-3:].tolist() == [0, 0, 0]
+    assert selected_relevance(record, place=0).share().flatten()[-3:].min() > 0
+
+
 def test_text_knows_the_tokens_it_was_given(sentence):
     from attnlib.record import AttentionRecord
     from attnlib.widgets import viewer
