@@ -10,11 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from attnlib.errors import AttnlibError, InputError, NeedsError
+from attnlib.evaluate.answer import first_answer
 from attnlib.evaluate.trials import needs_of
 from attnlib.layout import TokenLayout
 from attnlib.record import AttentionRecord, Relevance
 
-__all__ = ["MapAgain", "alike", "asked_query", "first_answer", "given_options", "main_tensor"]
+__all__ = ["MapAgain", "alike", "asked_query", "given_options"]
 
 _WHOLE = ("readout", "given", "the pooler's own row", "the output", "all rows, averaged")
 _PATCH = re.compile(r"patch \((\d+), (\d+)\)")
@@ -150,38 +151,3 @@ def _stream_of(record: AttentionRecord, relevance: Relevance) -> AttentionRecord
         if part.layout.grid == relevance.layout.grid and part.layout.grid is not None:
             return part
     return record
-
-
-def first_answer(output: Any) -> Tensor:
-    """Return what is explained when nobody says it: the highest logit, or the mean of a predicted map.
-
-    Raises
-    ------
-    NeedsError
-        If the output holds neither.
-    """
-    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if isinstance(logits, Tensor) and logits.dim() == 2:
-        return logits.amax(dim=1)
-    saliency = getattr(output, "saliency", None)
-    if isinstance(saliency, Tensor):
-        return saliency.flatten(1).mean(dim=1)
-    raise NeedsError("this method explains one score of the output: name it with target=")
-
-
-def main_tensor(output: Any) -> Tensor:
-    """Return the tensor of an output that carries its answer."""
-    for name in (
-        "logits",
-        "saliency",
-        "logits_per_image",
-        "image_embeds",
-        "pooler_output",
-        "last_hidden_state",
-    ):
-        value = getattr(output, name, None)
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return value
-    if isinstance(output, Tensor):
-        return output
-    raise InputError(f"cannot tell the answer of {type(output).__name__}: give score=")

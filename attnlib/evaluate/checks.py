@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnlib.errors import AttnlibError, InputError
-from attnlib.evaluate.again import MapAgain, main_tensor
+from attnlib.evaluate.again import MapAgain
+from attnlib.evaluate.answer import label_logits, main_tensor
 from attnlib.evaluate.artifacts import artifact_patches, artifact_share, spike_share, token_norms
 from attnlib.evaluate.baselines import random_maps
 from attnlib.evaluate.known_truth import known_truth, sentence_of
@@ -48,7 +49,7 @@ def trust(
     inputs: Any = None,
     *,
     item: int = 0,
-    target: int | None = None,
+    target: int | str | None = None,
     checks: Sequence[str] | str | None = None,
     again: Callable[[Mapping[str, Tensor]], Relevance] | None = None,
     score: Callable[[Any], Tensor] | None = None,
@@ -63,7 +64,7 @@ def trust(
     model : the LoadedModel or module that it explains; without it only known truth and lone spikes are told.
     inputs : the same pictures or inputs that the map was made from.
     item : which picture of the batch.
-    target : label that the map was made for; None = the model's own top label.
+    target : label that the map was made for, its index or its name; None = the model's own top label.
     checks : names of :data:`CHECKS`, "all", or None for the cheap ones.
     again : computes the relevance for changed inputs; by default the same method with the same options is
         run again, which is possible for maps of the tokens that the head reads.
@@ -80,7 +81,7 @@ def trust(
     Raises
     ------
     InputError
-        If a check is unknown or the item is outside the batch.
+        If a check or the label is unknown, or the item is outside the batch.
     """
     chosen = _chosen(checks)
     if not 0 <= item < relevance.batch_size:
@@ -95,7 +96,7 @@ def trust(
             notes.append(note)
         except InputError as error:
             left_out["known_truth"] = str(error)
-    case = _Case(relevance, model, inputs, item, target, again, score, seed)
+    case = _Case(relevance, model, inputs, item, _label_index(target, model), again, score, seed)
     for name in [name for name in chosen if name != "known_truth"]:
         start = time.perf_counter()
         try:
@@ -193,18 +194,22 @@ class _Case:
         start = time.perf_counter()
         return self.forward(self.pixels), time.perf_counter() - start
 
+    def logits(self, output: Any) -> Any:
+        """Return the logits of the labels, [batch, label]; None where the model has none."""
+        return label_logits(output, getattr(self.loaded, "labels", None) or ())
+
     def scorer(self) -> Callable[[Tensor], Tensor]:
         """Return pixels -> score of each item."""
         original, _ = self.original
         given = self.given_score
         if given is not None:
             return lambda pixels: given(self.forward(pixels)).detach()
-        logits = getattr(original, "logits", None)
-        if isinstance(logits, Tensor) and logits.dim() == 2:
+        logits = self.logits(original)
+        if logits is not None:
             several = getattr(getattr(self.module, "config", None), "problem_type", None)
             link = torch.sigmoid if several == "multi_label_classification" else _softmax
-            label = int(logits[0].argmax()) if self.target is None else int(self.target)
-            return lambda pixels: link(self.forward(pixels).logits)[:, label]
+            label = int(logits[0].argmax()) if self.target is None else self.target
+            return lambda pixels: link(self.logits(self.forward(pixels)))[:, label]
         reference = main_tensor(original).flatten(1)
         return lambda pixels: F.cosine_similarity(main_tensor(self.forward(pixels)).flatten(1), reference)
 
@@ -259,11 +264,11 @@ class _Case:
         return [("weights_matter", float(similarity(original, other).abs()[0]), 1.0)]
 
     def label(self) -> list[tuple[str, float, float]]:
-        logits = getattr(self.original[0], "logits", None)
-        if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
+        logits = self.logits(self.original[0])
+        if logits is None or logits.shape[1] < 2:
             raise InputError("the model has no labels to compare")
         best = logits[0].argsort(descending=True).tolist()
-        own = best[0] if self.target is None else int(self.target)
+        own = best[0] if self.target is None else self.target
         other = next(label for label in best if label != own)
         first, second = (self._maps_again(self.pixels, target=label) for label in (own, other))
         return [("label_matters", float(similarity(first, second)[0]), 1.0)]
@@ -295,6 +300,15 @@ def _chosen(checks: Sequence[str] | str | None) -> tuple[str, ...]:
     if unknown or not names:
         raise InputError(f"unknown checks {unknown or 'in an empty selection'}; there are {list(CHECKS)}")
     return names
+
+
+def _label_index(target: int | str | None, model: Any) -> int | None:
+    if not isinstance(target, str):
+        return target
+    labels = tuple(getattr(model, "labels", None) or ())
+    if target not in labels:
+        raise InputError(f"unknown label {target!r}; the model knows {', '.join(labels[:8]) or 'no names'}")
+    return labels.index(target)
 
 
 def _number(measure: str, value: float, baseline: float, seconds: float) -> TrustNumber:

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlib.errors import NeedsError
+from attnlib.evaluate.answer import read_answer
 from attnlib.evaluate.perturbation import fill_values
-from attnlib.interpretation.answer import read_answer
 from attnlib.interpretation.remake import first_tensor
 from attnlib.interpretation.wording import count, percent
 from attnlib.picture import View

@@ -9,8 +9,8 @@ import torch
 
 from attnlib.bands import BAND_NAMES, LIFT_CUTS
 from attnlib.errors import InputError
+from attnlib.evaluate.answer import read_answer
 from attnlib.hooks import capture
-from attnlib.interpretation.answer import read_answer
 from attnlib.interpretation.wording import band_of
 from attnlib.methods import explain
 from attnlib.picture import Picture

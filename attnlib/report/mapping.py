@@ -8,7 +8,7 @@ from typing import Any
 
 from attnlib.bands import Bands, band_map
 from attnlib.errors import InputError, NeedsError
-from attnlib.evaluate.again import first_answer
+from attnlib.evaluate.answer import first_answer
 from attnlib.hooks import capture
 from attnlib.methods import METHODS, explain
 from attnlib.models import LoadedModel, Prepared, Said, load_model

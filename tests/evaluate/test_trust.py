@@ -44,6 +44,30 @@ def test_known_truth_names_model_scenes_and_interval(full):
         assert "scenes" in number.source
 
 
+def test_a_model_that_returns_bare_logits_is_measured_by_its_label_given_by_name(case, full):
+    from dataclasses import replace
+
+    from attnlib.errors import InputError
+    from attnlib.evaluate import trust
+
+    loaded, scene, relevance = case
+
+    class Bare(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.config = loaded.model, loaded.model.config
+
+        def forward(self, pixel_values):
+            return self.inner(pixel_values=pixel_values).logits
+
+    bare = replace(loaded, model=Bare())
+    told = trust(relevance, bare, [scene.picture], target="star", checks=["perturbation", "label"])
+    for name in ("deletion", "insertion", "label_matters"):
+        assert told[name].value == pytest.approx(full[name].value, abs=1e-5)
+    with pytest.raises(InputError, match="unknown label 'comet'"):
+        trust(relevance, bare, [scene.picture], target="comet")
+
+
 def test_a_map_of_the_pixels_alone_is_found_out(case):
     from attnlib import Relevance
     from attnlib.evaluate import baseline_maps, trust
@@ -260,7 +284,7 @@ def test_words_that_name_no_tokens_cannot_be_asked_again():
 def test_a_map_of_the_first_answer_of_a_model_without_labels_is_made_again(saliency):
     from attnlib import capture, explain
     from attnlib.evaluate import trust
-    from attnlib.evaluate.again import first_answer
+    from attnlib.evaluate.answer import first_answer
 
     prepared = saliency.prepare(["sample:poster"], size=70)
     given = explain(capture(saliency, prepared, target=first_answer), "gradient_rollout", start_layer=10)

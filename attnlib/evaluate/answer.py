@@ -1,8 +1,8 @@
-"""The model's answer as something whose change can be measured."""
+"""Which part of a model's output is its answer, and how much it changes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlib.errors import NeedsError
+from attnlib.errors import InputError, NeedsError
 
-__all__ = ["Answer", "read_answer"]
+__all__ = ["Answer", "first_answer", "label_logits", "main_tensor", "read_answer"]
+
+_MAIN = ("logits", "saliency", "logits_per_image", "image_embeds", "pooler_output", "last_hidden_state")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +77,10 @@ def read_answer(output: Any, labels: tuple[str, ...] = ()) -> Answer:
             output,
             lambda o: _get(o, "logits_per_image")[0, best][None],
         )
-    logits = output if isinstance(output, Tensor) else _get(output, "logits")
+    logits = _logits(output)
     if logits is not None and logits.dim() == 4:
         return _answer("map", "the predicted classes", output, lambda o: _logits(o)[0].softmax(dim=0))
-    if logits is not None and logits.dim() == 2 and (labels or not isinstance(output, Tensor)):
+    if (logits := label_logits(output, labels)) is not None:
         best = int(logits[0].argmax())
         name = f'the logit of "{labels[best]}"' if best < len(labels) else f"the logit of class {best}"
         return _answer("score", name, output, lambda o: _logits(o)[0, best][None])
@@ -92,9 +94,49 @@ def read_answer(output: Any, labels: tuple[str, ...] = ()) -> Answer:
         return _answer(
             "embedding", "the first token's final state", output, lambda o: _get(o, "last_hidden_state")[0, 0]
         )
-    if logits is not None and logits.dim() == 2:
+    if isinstance(output, Tensor) and output.dim() == 2:
         return _answer("embedding", "the picture's embedding", output, lambda o: _logits(o)[0])
     raise NeedsError("the model's output holds no score, embedding or map whose change could be measured")
+
+
+def label_logits(output: Any, labels: Sequence[str] = ()) -> Float[Tensor, "batch label"] | None:
+    """Return the logits of the labels, or None; a bare tensor holds some only if the model has labels."""
+    logits = _logits(output)
+    told = logits is not None and logits.dim() == 2 and (labels or not isinstance(output, Tensor))
+    return logits if told else None
+
+
+def first_answer(output: Any) -> Tensor:
+    """Return what is explained when nobody says it: the highest logit, or the mean of a predicted map.
+
+    Raises
+    ------
+    NeedsError
+        If the output holds neither.
+    """
+    logits, saliency = _logits(output), _get(output, "saliency")
+    if logits is not None and logits.dim() == 2:
+        return logits.amax(dim=1)
+    if saliency is not None:
+        return saliency.flatten(1).mean(dim=1)
+    raise NeedsError("this method explains one score of the output: name it with target=")
+
+
+def main_tensor(output: Any) -> Tensor:
+    """Return the tensor of an output that carries its answer.
+
+    Raises
+    ------
+    InputError
+        If there is none of those that are known.
+    """
+    for name in _MAIN:
+        value = _get(output, name)
+        if value is not None and value.is_floating_point():
+            return value
+    if isinstance(output, Tensor):
+        return output
+    raise InputError(f"cannot tell the answer of {type(output).__name__}: give score=")
 
 
 def _answer(kind: str, name: str, output: Any, read: Callable[[Any], Any]) -> Answer:
