@@ -89,7 +89,8 @@ def run_reports(
 
     Returns
     -------
-    What became of each picture, in the same order. With several pictures, ``index.html`` leads to them.
+    What became of each picture, in the same order. With several pictures, ``index.html`` leads to them, and
+    to the pages of earlier runs in that folder; an index that is there gets the line of a single picture too.
 
     Raises
     ------
@@ -112,13 +113,15 @@ def run_reports(
         except AttnlibError as error:
             made.append(Made(name, None, str(error)))
             tell(str(error) if repr(name) in str(error) else f"{name}: {error}")
-    if len(pictures) > 1:
+    if len(pictures) > 1 or (folder / "index.json").is_file():
         write_index(made, folder)
     return made
 
 
 def write_index(made: Sequence[Made], folder: Path, *, title: str = "Attention reports") -> Path:
     """Write ``index.html`` and ``index.json`` with a line for each report.
+
+    Lines of an index that is there stay, as long as their pages do.
 
     Parameters
     ----------
@@ -128,8 +131,9 @@ def write_index(made: Sequence[Made], folder: Path, *, title: str = "Attention r
     """
     folder.mkdir(parents=True, exist_ok=True)
     style = (Path(__file__).with_name("template") / "style.css").read_text()
+    lines = [*_earlier(folder, made), *made]
     rows = []
-    for one in made:
+    for one in lines:
         if one.report is None:
             rows.append(f"<tr><td>{_shown(one.name)}</td><td>failed: {escape(_first(one.problem))}</td></tr>")
         else:
@@ -145,10 +149,25 @@ def write_index(made: Sequence[Made], folder: Path, *, title: str = "Attention r
     )
     about = [
         {"picture": one.name, "report": one.report and one.report.name, "problem": _first(one.problem)}
-        for one in made
+        for one in lines
     ]
     written(folder / "index.json", json.dumps(about, indent=2) + "\n")
     return written(folder / "index.html", page)
+
+
+def _earlier(folder: Path, made: Sequence[Made]) -> list[Made]:
+    """Return the lines of the index that is there whose pages still stand and were not made anew."""
+    try:
+        lines = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        kept = [Made(str(one["picture"]), folder / one["report"]) for one in lines if one["report"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []  # none, or a file of somebody else's
+    new = {one.report for one in made}
+    return [
+        one
+        for one in kept
+        if (page := one.report) and page not in new and page.is_file() and page.with_suffix(".json").is_file()
+    ]
 
 
 def _is_picture(path: Path) -> bool:

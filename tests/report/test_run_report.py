@@ -210,6 +210,28 @@ def test_several_pictures_get_one_page_each_and_an_index(write, tmp_path, show):
     assert json.loads((tmp_path / "out" / "index.json").read_text())[3]["report"] is None
 
 
+def test_the_index_keeps_the_pages_of_earlier_runs_that_are_still_there(tmp_path):
+    from attnlib.report.folder import Made, write_index
+
+    def page(name):
+        (tmp_path / f"{name}.html").write_text("a page")
+        (tmp_path / f"{name}.json").write_text('{"provenance": [{"in_short": "short"}]}')
+        return Made(f"{name}.png", tmp_path / f"{name}.html")
+
+    def listed():
+        return [one["picture"] for one in json.loads((tmp_path / "index.json").read_text())]
+
+    (tmp_path / "index.json").write_text('{"not": "ours"}')
+    write_index([page("a"), page("b"), Made("c.png", None, "no good")], tmp_path)
+    assert listed() == ["a.png", "b.png", "c.png"]
+    write_index([page("b"), page("c")], tmp_path)
+    assert listed() == ["a.png", "b.png", "c.png"]
+    assert (tmp_path / "index.html").read_text().count("href") == 3
+    (tmp_path / "a.html").unlink()
+    write_index([page("d")], tmp_path)
+    assert listed() == ["b.png", "c.png", "d.png"]
+
+
 def test_a_broken_picture_is_told_in_one_sentence_and_no_kernel_starts_for_it(write, tmp_path, show):
     from PIL import Image
 
