@@ -69,8 +69,24 @@ def known_truth(relevance: Relevance) -> tuple[list[TrustNumber], str]:
     options = "with its default options" if row == relevance.method else f"from layer {start} on"
     return numbers, (
         f"Known truth tells how {relevance.method} {options} did on a small model whose {of_what} were "
-        "generated; it says what to expect of the method, not that this map is right."
+        f"generated; {_own_choices(relevance, row)}it says what to expect of the method, not that this map "
+        "is right."
     )
+
+
+def _own_choices(relevance: Relevance, row: str) -> str:
+    """Say which choices of the map are not those that were measured."""
+    from attnlib.methods import METHODS
+
+    card = METHODS.get(relevance.method)
+    defaults = {} if card is None else {option.name: option.default for option in card.options}
+    if row != relevance.method:
+        defaults.pop("start_layer", None)
+    own = {k: v for k, v in relevance.options.items() if k in defaults and v != defaults[k]}
+    if not own:
+        return ""
+    told = ", ".join(f"{name}={value}" for name, value in own.items())
+    return f"this map was made with {told}, which was not measured there; "
 
 
 def _nearest_model(relevance: Relevance) -> tuple[str, str]:

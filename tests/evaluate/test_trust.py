@@ -182,6 +182,9 @@ def test_known_truth_says_what_it_is_about_and_takes_the_row_of_the_start_layer(
     told = trust(relevance, checks="known_truth")
     assert any("small model whose scenes were generated" in note for note in told.notes)
     assert all(number.sentence.startswith("On generated scenes, ") for number in told.numbers)
+    assert "not measured" not in " ".join(told.notes)
+    later = replace(relevance, options={**relevance.options, "start_layer": 3})
+    assert "start_layer=3, which was not measured there" in " ".join(trust(later).notes)
     late = replace(relevance, options={**relevance.options, "start_layer": 2})
     cells = {
         (c["method"], c["measure"]): c["value"]
