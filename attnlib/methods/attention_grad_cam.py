@@ -11,7 +11,7 @@ from attnlib.methods.card import Option
 from attnlib.methods.engine import active_rows, blocks_of
 from attnlib.methods.papers import SELVARAJU
 from attnlib.methods.registry import method
-from attnlib.methods.request import POOLER_ROW, Answer, Request
+from attnlib.methods.request import Answer, Request
 from attnlib.record import LayerAttention
 
 __all__ = ["attention_grad_cam"]
@@ -52,7 +52,7 @@ def attention_grad_cam(request: Request, *, gradient_mean: str) -> Answer:
     """Weight the heads of one layer by their mean gradient."""
     if request.reads_pool and request.pool is not None and request.layers is None:
         layer = request.pool
-        start, words, every = request.even_weights(layer)[0][:, None], POOLER_ROW, False
+        start, words, every = request.even_weights(layer)[0][:, None], request.pool_words, False
     else:
         layers = request.stack(default=-1)
         if len(layers) != 1:
@@ -73,7 +73,8 @@ def attention_grad_cam(request: Request, *, gradient_mean: str) -> Answer:
         else:
             factor = means[:, :, None, None]
         scores += start[..., rows] @ (weights * factor).mean(dim=1).clamp(min=0)
-    return Answer(scores if every else scores.squeeze(1), query=words)
+    layout = layer.key_layout if layer.kind == "pool" else None
+    return Answer(scores if every else scores.squeeze(1), query=words, layout=layout)
 
 
 def _matrix_mean(

@@ -26,7 +26,9 @@ __all__ = [
     "LinearTransition",
     "Propagated",
     "Transition",
+    "WholeLayer",
     "blocks_of",
+    "class_rows",
     "fused_rows",
     "propagate",
     "propagate_whole",
@@ -134,9 +136,9 @@ def _no_fit(layer: LayerAttention, above: LayerAttention | None, carried: int) -
         )
     given = above.name if above is not None else "the row it starts from"
     return (
-        f"{given} has {carried} tokens, {layer.name} below it {layer.num_queries}: some, such as a class "
-        "token, join between the two, so the row cannot be carried on. Ask for rows of the layers below by "
-        "query= ('mean', a patch), or name layers of one size by layers=, or see the row itself with 'raw'"
+        f"{given} has {carried} tokens, {layer.name} below it {layer.num_queries}: some join between the "
+        "two, so the row cannot be carried on. Ask for rows of the layers below by query= ('mean', a patch), "
+        "or name layers of one size by layers=, or see the row itself with 'raw'"
     )
 
 
@@ -144,7 +146,7 @@ def _through(
     layer: LayerAttention, vector: Tensor, identity: Tensor, transition: Transition
 ) -> tuple[Tensor, Tensor, list[str]]:
     """Multiply by one layer; rows that carry nothing are never computed."""
-    if not isinstance(transition, _WholeLayer):
+    if not isinstance(transition, WholeLayer):
         pieces = window_layers(layer)
         if pieces:
             return _through_windows(pieces, vector, identity, transition)
@@ -188,6 +190,27 @@ def _through_windows(
     return arrived, kept, notes
 
 
+def class_rows(calls: Sequence[LayerAttention], transition: Transition) -> Propagated:
+    """Carry the row of a class token through calls in which only that token reads: itself and all patches.
+
+    Parameters
+    ----------
+    calls : first one first; token 0 of the keys is the class token, the others stay as they are.
+    transition : the rows of one call.
+    """
+    last = transition(calls[-1], [0])
+    vector = torch.zeros_like(last.weights)
+    vector[..., 0] = 1.0
+    identity, notes = vector, list(last.notes)
+    for call in reversed(calls):
+        block = last if call is calls[-1] else transition(call, [0])
+        own, stay = vector[..., :1], 0.0 if block.stay is None else block.stay[..., None]
+        vector = torch.cat([own * stay, vector[..., 1:]], dim=-1) + own * block.weights
+        identity = identity * stay
+        notes += block.notes
+    return Propagated(vector, identity, tuple(dict.fromkeys(notes)))
+
+
 def propagate_whole(
     layers: Sequence[LayerAttention],
     start: Float[Tensor, "batch start query"],
@@ -200,10 +223,10 @@ def propagate_whole(
     layers, start : as for :func:`propagate`.
     transition : layer -> Block with all its rows.
     """
-    return propagate(layers, start, _WholeLayer(transition))
+    return propagate(layers, start, WholeLayer(transition))
 
 
-class _WholeLayer:
+class WholeLayer:
     """Serve blocks of rows from one whole layer, the last one asked for."""
 
     def __init__(self, transition: Callable[[LayerAttention], Block]) -> None:

@@ -16,7 +16,7 @@ from attnlib.methods.engine import blocks_of, fused_rows, propagate
 from attnlib.methods.options import RESIDUAL, START_LAYER
 from attnlib.methods.papers import ABNAR
 from attnlib.methods.registry import method
-from attnlib.methods.request import POOLER_ROW, Answer, Request
+from attnlib.methods.request import Answer, Request
 from attnlib.methods.transitions import inverse, mixed
 from attnlib.methods.windows import refuse_windows
 from attnlib.record import LayerAttention
@@ -68,11 +68,12 @@ def flow(
     request: Request, *, residual_weight: float, start_layer: int, solver: str, variant: str | None
 ) -> Answer:
     """Find the maximum flow from the query to every token."""
+    request.refuse_class_attention()
     layers = request.stack(start_layer=start_layer)
     refuse_windows(layers, "flow")
     if request.reads_pool and request.pool is not None:
         start = fused_rows(request.pool, None).mean(dim=1, keepdim=True)
-        words, every = POOLER_ROW, False
+        words, every = request.pool_words, False
     else:
         starts = request.starts(layers[-1])
         start, words, every = starts.weights, starts.words, starts.every

@@ -116,6 +116,7 @@ def generic_relevance(
         LinearTransition(_transition, _streamed),
         start_layer=start_layer,
         pool_rows=lambda pool: gradient_rows(pool, None, positive=True),
+        late_class=True,
     )
 
 

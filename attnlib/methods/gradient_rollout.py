@@ -13,7 +13,7 @@ from attnlib.methods.engine import Block, blocks_of
 from attnlib.methods.options import DISCARD, HEADS, RESIDUAL, START_LAYER
 from attnlib.methods.propagation import propagated
 from attnlib.methods.registry import method
-from attnlib.methods.request import POOLER_ROW, Answer, Request
+from attnlib.methods.request import Answer, Request
 from attnlib.methods.transitions import column_divided, demand_whole, gradient_rows, kept_entries, mixed
 from attnlib.record import LayerAttention
 
@@ -80,7 +80,7 @@ def gradient_rollout(
         return mixed(gradient_rows(layer, rows, heads=heads).clamp(min=0), residual_weight)
 
     def whole_layer(layer: LayerAttention) -> Block:
-        other = partner[id(layer)] if variant == "vit-explain" else None
+        other = partner.get(id(layer)) if variant == "vit-explain" else None
         parts = [_weighted(layer, rows, heads, other).clamp(min=0) for rows in blocks_of(layer)]
         fused = torch.cat(parts, dim=1)
         fused = kept_entries(fused, discard_ratio, protect_first=False, seen=request.seen)
@@ -95,6 +95,7 @@ def gradient_rollout(
         start_layer=start_layer,
         needs_whole=needs_whole,
         pool_rows=lambda pool: gradient_rows(pool, None, heads=heads).clamp(min=0),
+        late_class=True,
     )
 
 
@@ -144,7 +145,7 @@ def attention_gradient(request: Request, *, positive: bool, heads: int | Sequenc
     """Return the rows of gradient x attention that the query names."""
     if request.reads_pool and request.pool is not None and request.layers is None:
         rows = gradient_rows(request.pool, None, heads=heads, positive=positive)
-        return Answer(rows.mean(dim=1), query=POOLER_ROW)
+        return Answer(rows.mean(dim=1), query=request.pool_words, layout=request.pool.key_layout)
     layers = request.stack(default=-1)
     request.refuse_sizes(layers)
     starts = request.starts(layers[-1])

@@ -108,7 +108,9 @@ def legrad(request: Request) -> Answer:
     notes: tuple[str, ...] = ()
     if request.record.on_differentiate is not None and not request.record.layer_scores:
         notes = ("gradients of the final score; LeGrad takes those of each layer's own score",)
-    if request.pool is not None:
+    if request.class_attention:
+        notes += ("the class token's own attention, behind these layers, takes no part",)
+    elif request.pool is not None:
         notes += ("the pooler's attention takes no part; the published code takes the pooler's alone",)
     if request.record.gaps:
         notes += (

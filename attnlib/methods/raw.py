@@ -10,7 +10,7 @@ from torch import Tensor
 from attnlib.methods.engine import blocks_of, fused_rows
 from attnlib.methods.options import HEAD_FUSION, HEADS
 from attnlib.methods.registry import method
-from attnlib.methods.request import POOLER_ROW, Answer, Request
+from attnlib.methods.request import Answer, Request
 from attnlib.record import LayerAttention
 
 __all__ = ["raw"]
@@ -71,7 +71,7 @@ def _rows(
 ) -> tuple[Tensor, str]:
     if layer.kind == "pool" and request.reads_pool:
         fused = fused_rows(layer, None, head_fusion=head_fusion, heads=heads)
-        return fused.mean(dim=1), POOLER_ROW
+        return fused.mean(dim=1), request.pool_words
     starts = request.starts(layer)
     if starts.every:
         parts = [fused_rows(layer, rows, head_fusion=head_fusion, heads=heads) for rows in blocks_of(layer)]

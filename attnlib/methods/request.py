@@ -83,10 +83,49 @@ class Request:
         last = self.record.layers[-1]
         return last if last.kind == "pool" else None
 
+    @cached_property
+    def class_attention(self) -> tuple[LayerAttention, ...]:
+        """The calls, first one first, in which a class token that joins behind the patch layers is made.
+
+        Its row reads itself and all patches, which stay as they are (CaiT, VOLO).
+        """
+        patches = [layer for layer in self.record.layers if layer.kind == "self"]
+        found: list[LayerAttention] = []
+        for layer in reversed(self.record.layers):
+            known = layer.key_layout
+            if layer.kind != "pool" or not patches or known is None or known.prefix_tokens != ("class",):
+                break
+            if layer.num_queries != 1 or layer.num_keys != patches[-1].num_queries + 1:
+                break
+            found.insert(0, layer)
+        return tuple(found)
+
     @property
     def reads_pool(self) -> bool:
-        """Whether the start is the pooler's own row: it exists and no other query was asked for."""
-        return self.pool is not None and (self.query is None or self.query == "readout")
+        """Whether the start is the row of the pooler, or of a late class token: no other was asked for."""
+        words = ("readout", *(("class", "cls", "[cls]") if self.class_attention else ()))
+        asked = self.query.lower() if isinstance(self.query, str) else self.query
+        return self.pool is not None and (asked is None or (isinstance(asked, str) and asked in words))
+
+    @property
+    def pool_words(self) -> str:
+        """What the row of :attr:`pool` is called."""
+        return "class" if self.class_attention else POOLER_ROW
+
+    def refuse_class_attention(self) -> None:
+        """Refuse the row of a class token that joins behind the patch layers.
+
+        Raises
+        ------
+        InputError
+            Naming what can be asked instead.
+        """
+        if self.reads_pool and self.class_attention:
+            raise InputError(
+                f"{self.method}: the class token joins the patches in {self.class_attention[0].name}, "
+                f"behind the layers that {self.method} goes through: ask for a patch, query='mean', or take "
+                "rollout, gradient_rollout or generic_relevance, which carry its row on"
+            )
 
     def stack(
         self, *, start_layer: int = 0, default: int | Sequence[int] | None = None, apart: bool = False

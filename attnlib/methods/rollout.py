@@ -39,6 +39,8 @@ __all__ = ["rollout"]
         "unless rows do not sum to 1 (masked rows, sinks, max or min fusion).",
         "discard_ratio and max or min fusion are not in the paper; they come from vit-explain. What is "
         "discarded is counted among the real tokens of each item, padding left out.",
+        "Where a class token joins behind the patch layers (CaiT, VOLO), the patches stay as they are in the "
+        "calls that make its row; its own share stays on it through the patch layers.",
     ),
     variants={
         "vit-explain": "jacobgil/vit-explain vit_rollout.py: column j is divided by the sum of row j "
@@ -91,4 +93,5 @@ def rollout(
         start_layer=start_layer,
         needs_whole=needs_whole,
         pool_rows=lambda pool: fused_rows(pool, None, head_fusion=head_fusion, heads=heads),
+        late_class=True,
     )

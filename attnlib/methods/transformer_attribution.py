@@ -72,8 +72,9 @@ def transformer_attribution(
     request: Request, *, start_layer: int, gradients: bool, variant: str | None
 ) -> Answer:
     """Multiply gradient-weighted relevance of the attention through the layers."""
+    request.refuse_class_attention()  # this and the query: before the work, if it is not there
     layers = request.stack(start_layer=start_layer)
-    starts = None if request.reads_pool else request.starts(layers[-1])  # before the work, if it is not there
+    starts = None if request.reads_pool else request.starts(layers[-1])
     matrices = attention_relevance(request, layers, gradients=gradients)
     fused = {id(layer): matrix for layer, matrix in zip(layers, matrices, strict=True)}
 

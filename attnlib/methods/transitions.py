@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attnlib.errors import InputError
 from attnlib.methods.engine import Block, blocks_of, fused_rows
 from attnlib.methods.request import Request, one_row
 from attnlib.record import LayerAttention
@@ -140,6 +141,17 @@ def _without_smallest(matrix: Tensor, ratio: float, protect_first: bool) -> Tens
 
 
 def column_divided(fused: Float[Tensor, "batch query key"], residual_weight: float = 0.5) -> Block:
-    """Divide *column* j of the mixed matrix by the sum of *row* j, as vit-explain does."""
+    """Divide *column* j of the mixed matrix by the sum of *row* j, as vit-explain does.
+
+    Raises
+    ------
+    InputError
+        If there is not one row for each column.
+    """
+    if fused.shape[1] != fused.shape[2]:
+        raise InputError(
+            f"variant='vit-explain' divides columns by the sums of rows: {fused.shape[1]} rows of "
+            f"{fused.shape[2]} columns cannot be"
+        )
     scale, _ = inverse((1.0 - residual_weight) * fused.sum(dim=-1) + residual_weight)
     return Block(fused * (1.0 - residual_weight) * scale[:, None, :], residual_weight * scale)
