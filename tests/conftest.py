@@ -43,6 +43,28 @@ def tiny():
 
 
 @pytest.fixture(scope="session")
+def model():
+    """A small image classifier with random weights: a grid of 5x7 patches, 11 labels; read only."""
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=29,
+        image_size=(40, 56), patch_size=8, num_labels=11,
+    )  # fmt: skip
+    return ViTForImageClassification(config).eval()
+
+
+@pytest.fixture(scope="session")
+def pixels():
+    """Two pictures for it."""
+    import torch
+
+    return torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="session")
 def saliency():
     """The embedded vision model, loaded once for all tests; read only."""
     from attnlib import load_model

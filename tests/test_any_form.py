@@ -4,24 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-
-@pytest.fixture(scope="module")
-def model():
-    from transformers import ViTConfig, ViTForImageClassification
-
-    torch.manual_seed(0)
-    config = ViTConfig(
-        hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=29,
-        image_size=(40, 56), patch_size=8, num_labels=11,
-    )  # fmt: skip
-    return ViTForImageClassification(config).eval()
-
-
-@pytest.fixture(scope="module")
-def pixels():
-    return torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(1))
-
-
 INDEX_FORMS = {
     "int": lambda i: i,
     "numpy integer": lambda i: np.int64(i),
