@@ -227,7 +227,8 @@ def _relevances(
 
 
 def _explained(record: AttentionRecord, name: str, query: Any, options: Mapping[str, Any]) -> Relevance:
-    return explain(record, name, **{"query": query if METHODS[name].takes_query else None, **options})
+    asked = query if METHODS[name].answers_query(options) else None
+    return explain(record, name, **{"query": asked, **options})
 
 
 def _calls(methods: Sequence[Any] | Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from attnlib.errors import InputError, LayoutError
 from attnlib.layout import TokenLayout
 from attnlib.methods.card import Option
+from attnlib.methods.queries import find_starts
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
 from attnlib.methods.transitions import inverse
@@ -137,14 +138,29 @@ def _grid(layout: TokenLayout, name: str) -> tuple[int, int]:
 
 
 def _answer(request: Request, flat: Tensor) -> Answer:
-    """Put values of the patches at their tokens, 0 on padding, summing to 1 per item."""
+    """Put values of the patches at their tokens, 0 on padding, summing to 1 per item and query."""
     layout = request.layout
+    every = _checked_query(request, flat.shape[0])
     scores = torch.zeros(flat.shape[0], layout.num_tokens)
     scores[:, layout.patch_slice if layout.grid is not None else slice(None)] = flat.to(scores.dtype)
     if request.seen is not None and request.seen.shape == scores.shape:
         scores = torch.where(request.seen.to(scores.device), scores, 0.0)
     scores = scores * inverse(scores.sum(dim=-1, keepdim=True))[0]
+    if every:
+        scores = scores[:, None].expand(-1, layout.num_tokens, -1)
     return Answer(scores, query="no query: it knows nothing of the model", notes=(_NOTE,))
+
+
+def _checked_query(request: Request, batch: int) -> bool:
+    """Refuse a query that is not there, though all give the same; tell whether all were asked for."""
+    if request.query is None or request.query == "readout":
+        return False
+    size = request.layout.num_tokens
+    kind, device = torch.float32, torch.device("cpu")
+    asked = find_starts(
+        request.query, request.layout, batch_size=batch, num_queries=size, dtype=kind, device=device
+    )
+    return asked.every
 
 
 def _pictures(picture: Any, batch: int) -> list[Any]:

@@ -128,6 +128,7 @@ class MethodCard:
     options : the choices it offers.
     needs : of "gradients", "values", "internals", "model": what the record must hold.
     takes_query : whether it answers for a query row; the others make one map for the whole output.
+    query_with : (option, value) with which it takes a query all the same, or None.
     signed : whether scores may be negative.
     cost : time and memory in words.
     deviations : where it differs from paper or published code, and why.
@@ -148,6 +149,7 @@ class MethodCard:
     options: tuple[Option, ...] = field(default=(), repr=False)
     needs: tuple[str, ...] = ()
     takes_query: bool = True
+    query_with: tuple[str, str] | None = None
     signed: bool = False
     cost: str = ""
     deviations: tuple[str, ...] = field(default=(), repr=False)
@@ -190,6 +192,13 @@ class MethodCard:
                 "variant", None, "Do what published code does.", "choice", tuple(self.variants), optional=True
             ),
         )
+
+    def answers_query(self, options: Mapping[str, Any]) -> bool:
+        """Return whether it answers for a query row with these options."""
+        if self.query_with is None:
+            return self.takes_query
+        option, value = self.query_with
+        return options.get(option, self.defaults[option]) == value
 
     def settle(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return every option with its value: the given ones checked, the others by default.
@@ -247,13 +256,19 @@ class MethodCard:
             parts.append(f"```bibtex\n{self.bibtex.strip()}\n```")
         return "\n\n".join(parts) + "\n"
 
+    def _query_words(self) -> str:
+        if self.takes_query:
+            return ""
+        whole = "none: one map for the whole output"
+        return whole if self.query_with is None else "{}; {}={!r} takes one".format(whole, *self.query_with)
+
     def _facts(self) -> list[tuple[str, str]]:
         needs = ", ".join(f"{need}: {NEEDS[need]}" for need in self.needs) or "attention only"
         facts = [
             ("paper", self.paper),
             ("reference", self.reference),
             ("needs", needs),
-            ("query", "" if self.takes_query else "none: one map for the whole output"),
+            ("query", self._query_words()),
             ("scores", "signed" if self.signed else "never negative"),
             ("cost", self.cost),
             ("extra", f'pip install "attnlib[{self.extra}]"' if self.extra else ""),

@@ -49,8 +49,8 @@ __all__ = ["decompx"]
         Option(
             "of",
             "output",
-            "What is decomposed: one logit of the output (signed), or the state of the query's token after "
-            "the last layer used (norms of its vectors).",
+            "What is decomposed: one logit of the output (signed; takes no query), or the state of the "
+            "query's token after the last layer used (norms of its vectors, for any query= and layers=).",
             "choice",
             ("output", "token"),
         ),
@@ -65,6 +65,7 @@ __all__ = ["decompx"]
     ),
     needs=("values", "internals", "model"),
     takes_query=False,
+    query_with=("of", "token"),
     signed=True,
     cost="tokens^2 x width numbers (with gates or unusual heads tokens^2 x the widest layer), and for each "
     "source token about the work of a forward pass: some hundred tokens",

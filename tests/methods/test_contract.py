@@ -135,6 +135,47 @@ def test_the_card_says_whether_a_query_is_taken(record, pixels, name):
 
 
 @pytest.mark.parametrize("name", names())
+def test_all_queries_have_one_map_each_or_are_refused(record, pixels, name):
+    from attnlib.errors import InputError
+    from attnlib.methods import METHODS
+
+    card = METHODS[name]
+    if card.takes_query or card.family == "baseline":
+        every = ask(record, name, pixels, query="all")
+        assert every.scores.shape == (2, 26, 26)
+        assert every.heatmap().shape == (2, 26, 5, 5)
+        if card.family == "baseline":
+            assert torch.equal(every.scores[:, 7], ask(record, name, pixels).scores)
+    else:
+        with pytest.raises(InputError, match="query"):
+            ask(record, name, pixels, query="all")
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_query_that_is_not_there_is_refused_by_every_method(record, pixels, name):
+    from attnlib.errors import InputError
+
+    for query in (26, "nowhere", [], (5, 0), True):
+        with pytest.raises(InputError, match=r"quer|token|patch"):
+            ask(record, name, pixels, query=query)
+
+
+def test_an_option_may_decide_whether_a_query_is_taken(record, pixels):
+    from attnlib import compare
+    from attnlib.methods import METHODS
+
+    card = METHODS["decompx"]
+    assert not card.answers_query({})
+    assert card.answers_query({"of": "token"})
+    assert "of='token' takes one" in card.to_text()
+    assert METHODS["rollout"].answers_query({})
+    assert not METHODS["cp_lrp"].answers_query({})
+    both = compare(record, methods=[("decompx", {"of": "token"}), "raw"], query=(1, 2))
+    alone = ask(record, "decompx", pixels, of="token", query=(1, 2))
+    torch.testing.assert_close(both.maps[0], alone.share().double(), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", names())
 def test_options_left_out_are_stored_with_their_defaults(record, pixels, name):
     from attnlib.methods import METHODS
 
