@@ -8,7 +8,7 @@ import torch
 
 from attnlib.errors import InputError
 from attnlib.methods.card import MethodCard
-from attnlib.methods.looks import padding_at_the_end, refuse_mixed_items, warnings_about
+from attnlib.methods.looks import coarse, padding_at_the_end, refuse_mixed_items, warnings_about
 from attnlib.methods.registry import METHODS
 from attnlib.methods.request import Answer, Request
 from attnlib.record import AttentionRecord, Relevance
@@ -17,7 +17,6 @@ from attnlib.record.indices import Indices, bytes_allowed, whole_numbers
 __all__ = ["explain"]
 
 JOINED = "the steps of the generation are joined: one row per token, given or written"
-COARSE = "rounding may decide much of this map; load the model with dtype='float32' for one to rely on"
 
 
 def explain(
@@ -109,7 +108,6 @@ def _relevance(request: Request, answer: Answer, options: dict[str, Any]) -> Rel
     if request.layers is not None:
         shown["layers"] = request.layers
     kind = answer.scores.dtype
-    coarse = (f"computed in {str(kind)[6:]}: {COARSE}",) if torch.finfo(kind).bits < 32 else ()
     found = Relevance(
         answer.scores.to(torch.promote_types(kind, torch.float32)),
         layout,
@@ -119,7 +117,7 @@ def _relevance(request: Request, answer: Answer, options: dict[str, Any]) -> Rel
         request.record.provenance,
         answer.identity,
         seen,
-        tuple(dict.fromkeys((*answer.notes, *coarse))),
+        tuple(dict.fromkeys((*answer.notes, *coarse(kind)))),
         request.record.views,
     )
     found.notes = (*found.notes, *warnings_about(found, METHODS[request.method].family))

@@ -12,7 +12,7 @@ from attnlib.bands import percent
 from attnlib.errors import InputError
 from attnlib.record import AttentionRecord, Relevance
 
-__all__ = ["padding_at_the_end", "refuse_mixed_items", "warnings_about"]
+__all__ = ["coarse", "padding_at_the_end", "refuse_mixed_items", "warnings_about"]
 
 EVEN_FROM = 0.95
 FEW = 0.01
@@ -38,7 +38,8 @@ def warnings_about(relevance: Relevance, family: str) -> tuple[str, ...]:
     if not bool(torch.isfinite(relevance.scores).all()):
         return ("some scores are not finite: the model's attention or its gradients were not",)
     empty = (relevance.scores.abs().sum(dim=-1) == 0).nonzero().flatten().tolist()
-    found = [f"every score is 0 for {_items(empty, relevance.batch_size)}"] if empty else []
+    one = "this text" if relevance.layout.grid is None else "this picture"
+    found = [f"every score is 0 for {_items(empty, relevance.batch_size, one)}"] if empty else []
     if relevance.layout.grid is None or relevance.layout.num_patches < FEWEST_PATCHES:
         return tuple(found)
     share = relevance.share(without_identity=True).flatten(1)
@@ -59,6 +60,16 @@ def warnings_about(relevance: Relevance, family: str) -> tuple[str, ...]:
             "empty background too (artifact patches)"
         )
     return tuple(found)
+
+
+def coarse(kind: torch.dtype) -> tuple[str, ...]:
+    """Return a warning where scores were computed in 16 bits."""
+    if torch.finfo(kind).bits >= 32:
+        return ()
+    return (
+        f"computed in {str(kind)[6:]}: rounding may decide much of this map; load the model with "
+        "dtype='float32' for one to rely on",
+    )
 
 
 def refuse_mixed_items(record: AttentionRecord, target: Any) -> None:
@@ -103,12 +114,12 @@ def padding_at_the_end(record: AttentionRecord, target: Any) -> tuple[str, ...]:
         if ends and seen.shape[1] == logits.shape[1]:
             return (
                 f"the target is what the model says after the last token, which is padding for "
-                f"{_items(ends, len(seen))}: pad on the left, or give a function of the output",
+                f"{_items(ends, len(seen), 'this text')}: pad on the left, or give a function of the output",
             )
     return ()
 
 
-def _items(items: list[int], batch_size: int) -> str:
+def _items(items: list[int], batch_size: int, one: str = "this picture") -> str:
     if batch_size == 1:
-        return "this picture"
+        return one
     return "every item" if len(items) == batch_size else f"item {', '.join(map(str, items))}"

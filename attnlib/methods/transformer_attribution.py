@@ -8,6 +8,7 @@ from torch import Tensor
 from attnlib.errors import CaptureError
 from attnlib.methods.card import Option
 from attnlib.methods.engine import Block
+from attnlib.methods.looks import coarse
 from attnlib.methods.model_input import handle_of
 from attnlib.methods.options import START_LAYER
 from attnlib.methods.propagation import propagated
@@ -60,7 +61,8 @@ BERT_CODE = "Transformer-Explainability-BERT"
         "and returns the first item only.",
         "Rows are not normalised, as in the paper and the ViT code.",
         "Denominators are shifted by +1e-9 whatever their sign, as published, which makes the method "
-        "ill-conditioned: in float32 a map may be off by 1e-3 of its maximum.",
+        "ill-conditioned: in float32 a map may be off by 1e-3 of its maximum, and in 16 bits rounding may "
+        "decide the order of patches (the map says so).",
     ),
     variants={
         BERT_CODE: "rows are normalised, and the row's own token gets the smallest value of the row, which "
@@ -75,7 +77,7 @@ def transformer_attribution(
     request.refuse_class_attention()  # this and the query: before the work, if it is not there
     layers = request.stack(start_layer=start_layer)
     starts = None if request.reads_pool else request.starts(layers[-1])
-    matrices = attention_relevance(request, layers, gradients=gradients)
+    matrices, kind = attention_relevance(request, layers, gradients=gradients)
     fused = {id(layer): matrix for layer, matrix in zip(layers, matrices, strict=True)}
 
     def transition(layer: LayerAttention, rows: slice | list[int]) -> Block:
@@ -90,13 +92,16 @@ def transformer_attribution(
     if variant == BERT_CODE and starts is not None and not starts.every:
         answer.scores = _own_to_smallest(answer.scores, starts.weights)
         answer.identity = None
+    answer.notes = (*answer.notes, *coarse(kind))
     return answer
 
 
 def attention_relevance(
     request: Request, layers: tuple[LayerAttention, ...], *, gradients: bool
-) -> list[Tensor]:
+) -> tuple[list[Tensor], torch.dtype]:
     """Return, for each layer, the mean over heads of the positive part of gradient x relevance.
+
+    Beside these, the type of number in which relevance was computed.
 
     Parameters
     ----------
@@ -109,6 +114,7 @@ def attention_relevance(
     handle = handle_of(request, None)
     slopes = [layer.gradients() for layer in layers] if gradients else None
     found: dict[int, Tensor] = {}
+    kinds: set[torch.dtype] = set()
     waiting = list(range(len(layers)))
 
     def keep(weights: Tensor, relevance: Tensor) -> None:
@@ -116,6 +122,7 @@ def attention_relevance(
             if _is_of(layers[position], weights):
                 part = relevance if slopes is None else relevance * slopes[position]
                 found[position] = part.clamp(min=0).mean(dim=1).detach()
+                kinds.add(relevance.dtype)
                 waiting.remove(position)
                 return
 
@@ -143,15 +150,18 @@ def attention_relevance(
         raise CaptureError(
             f"transformer_attribution: no relevance reached {', '.join(layers[i].name for i in waiting)}"
         )
-    return [found[position] for position in range(len(layers))]
+    return [found[position] for position in range(len(layers))], min(
+        kinds, key=lambda one: torch.finfo(one).bits
+    )
 
 
 def _is_of(layer: LayerAttention, weights: Tensor) -> bool:
+    """Tell by one row whether weights that were computed again are those of a layer."""
     if tuple(weights.shape) != tuple(layer.source.shape):
         return False
     row = layer.num_queries // 2
     full = weights.dtype in (torch.float32, torch.float64)
-    rtol, atol = (1e-3, 1e-6) if full else (5e-2, 1e-3)
+    rtol, atol = (1e-3, 1e-6) if full else (0.0, 5e-2)  # in 16 bits, rounding of layers below adds up
     known, now = layer.weights(queries=row).double(), weights[:, :, [row]].double()
     return torch.allclose(known, now, rtol=rtol, atol=atol)
 

@@ -133,6 +133,19 @@ def test_sizes_that_do_not_fit_are_refused_before_the_work(captured):
         explain(record, "transformer_attribution", max_memory=1000)
 
 
+@pytest.mark.parametrize("name", ["scenes-registers", "scenes-mean"])
+def test_sixteen_bits_find_their_layers_again_and_are_said(name):
+    from attnlib import capture, explain, load_model, load_picture
+
+    picture = load_picture("sample:poster")
+    for kind, said in (("float32", False), ("bfloat16", True)):
+        model = load_model(name, dtype=kind)
+        record = capture(model, [picture], target=0, internals=True)
+        found = explain(record, "transformer_attribution")
+        assert found.scores.isfinite().all()
+        assert any(f"computed in {kind}" in note for note in found.notes) == said
+
+
 def test_it_needs_a_target(captured):
     from attnlib import NeedsError, capture, explain
 
