@@ -113,7 +113,10 @@ def __getattr__(name: str) -> object:
         return import_module(f"attnlib.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'attnlib' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    from attnlib.collector import paused
+
+    with paused():  # torch comes with the first name
+        value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from attnlib.collector import paused
+
 __all__ = ["load"]
 
 
@@ -13,9 +15,9 @@ def load() -> None:
     Before a search runs beside other work: two threads that load libraries of one family at a time may
     see them half loaded.
     """
-    with suppress(Exception):
+    with paused(), suppress(Exception):
         from rapidocr import RapidOCR as RapidOCR
-    with suppress(Exception):
+    with paused(), suppress(Exception):
         from skimage.data import lbp_frontal_face_cascade_filename as lbp_frontal_face_cascade_filename
         from skimage.feature import Cascade as Cascade
         from skimage.transform import resize as resize

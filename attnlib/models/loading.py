@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
+from attnlib.collector import paused
 from attnlib.errors import InputError, ModelError
 from attnlib.models.embedded import EMBEDDED, MODELS
 from attnlib.models.loaded import LoadedModel, ModelCard
@@ -66,7 +68,9 @@ def load_model(
     hub = _is_hub_id(name)
     if revision is not None and not hub:
         raise InputError(f"{name!r} is not on the hub and has no revision; got revision={revision!r}")
-    loaded = _load(name, kind, revision, trust_remote_code)
+    at_hand = name in MODELS
+    with paused() if at_hand else nullcontext():  # a download may take long
+        loaded = _load(name, kind, revision, trust_remote_code)
     if where is not None or kind is not None:
         loaded.model.to(device=where, dtype=kind)  # type: ignore[arg-type]
     return loaded

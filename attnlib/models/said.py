@@ -103,9 +103,7 @@ def _read_saliency(output: Any, context: _Context) -> Said | None:
     height, width = saliency.shape[-2:]
     # single pixels of a plateau are arbitrary; the mean over a small window is a place
     window = max(1, min(height, width) // 16) | 1
-    smooth = torch.nn.functional.avg_pool2d(
-        saliency[:, None], window, stride=1, padding=window // 2, count_include_pad=False
-    )[:, 0]
+    smooth = _mean_around(saliency, window)
     sentences, points = [], []
     for index, one in enumerate(saliency):
         y, x = divmod(int(smooth[index].argmax()), width)
@@ -126,6 +124,15 @@ def _read_saliency(output: Any, context: _Context) -> Said | None:
         "Predicted saliency is a number from 0 to 1 per pixel; it is the model's answer, not its attention."
     )
     return Said("saliency", tuple(sentences), maps=saliency, points=tuple(points), notes=(note,))
+
+
+def _mean_around(values: Tensor, window: int) -> Tensor:
+    """Return the mean over a square window inside the picture, [batch, height, width]: rows, then columns."""
+    for size, padding in (((1, window), (0, window // 2)), ((window, 1), (window // 2, 0))):
+        values = torch.nn.functional.avg_pool2d(
+            values, size, stride=1, padding=padding, count_include_pad=False
+        )
+    return values
 
 
 def _read_pairs(output: Any, context: _Context) -> Said | None:

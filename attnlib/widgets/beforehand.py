@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 
+from attnlib.collector import paused
+
 __all__ = ["STEPS", "load_beforehand"]
 
 _REST = 0.1
@@ -48,8 +50,9 @@ def load_beforehand(steps: Sequence[Callable[[], object]] | None = None) -> bool
 
 
 def _models() -> None:
-    import_module("attnlib.models.saliency")
-    import_module("attnlib.models.packages").required("onnx", extra="models")
+    with paused():
+        import_module("attnlib.models.saliency")
+        import_module("attnlib.models.packages").required("onnx", extra="models")
 
 
 def _finders() -> None:
