@@ -118,7 +118,7 @@ def test_models_and_methods_are_listed_from_their_registries(run):
 
 
 def test_values_of_queries_are_read_as_people_write_them():
-    from attnlib.cli import _query
+    from attnlib.cli.commands import _query
 
     assert [_query(text) for text in (None, "class", "7", "3,4", "-1")] == [None, "class", 7, (3, 4), -1]
 

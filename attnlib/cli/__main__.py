@@ -1,0 +1,7 @@
+"""``python -m attnlib.cli`` is ``attnlib``."""
+
+import sys
+
+from attnlib.cli import main
+
+sys.exit(main())
