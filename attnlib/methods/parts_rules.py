@@ -188,7 +188,11 @@ class PartsRules:
         def step(part: Tensor) -> Tensor:
             return torch.func.jvp(lambda whole: func(whole, *args[1:], **kwargs), (args[0],), (part,))[1]
 
-        return torch.stack([step(part) for part in self._parts[args[0]]])
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "`torch.jit", FutureWarning
+            )  # torch, when it loads its own rules
+            return torch.stack([step(part) for part in self._parts[args[0]]])
 
     def _affine(
         self, func: Callable[..., Any], args: Any, kwargs: Any, moving: list[Tensor], name: str

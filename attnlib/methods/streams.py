@@ -191,7 +191,9 @@ def stream_sizes(layers: Sequence[LayerAttention], pair: Pair) -> dict[str, int]
             if layer.num_keys != sizes[pair.other(layer.stream)]:
                 raise InputError(
                     f"{layer.name} reads {layer.num_keys} keys, but the stream {pair.other(layer.stream)} "
-                    f"has {sizes[pair.other(layer.stream)]} tokens"
+                    f"has {sizes[pair.other(layer.stream)]} tokens, and which of them are read is not known: "
+                    "take one stream with record.select(stream=..., kind='self'), or look at the "
+                    "cross-attention itself with 'raw'"
                 )
     return sizes
 

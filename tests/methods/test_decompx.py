@@ -184,3 +184,23 @@ def test_sizes_that_do_not_fit_are_refused_before_the_work(load):
     record = capture(model, inputs, internals=True)
     with pytest.raises(BudgetError, match="globenc or alti"):
         explain(record, "decompx", max_memory=11 * 11 * 32 * 8)
+
+
+def test_the_first_run_of_a_process_warns_of_nothing():
+    """Torch loads its rules for derivatives along a direction when they are first asked for."""
+    import subprocess
+    import sys
+
+    code = """
+import torch, transformers
+from attnlib import capture, explain
+sizes = dict(hidden_size=12, intermediate_size=7, num_hidden_layers=1, num_attention_heads=3, vocab_size=20)
+model = transformers.BertModel(transformers.BertConfig(**sizes)).eval()
+ids = {"input_ids": torch.arange(5)[None]}
+record = capture(model, ids, target=lambda o: o.last_hidden_state[:, 0].norm(dim=-1), internals=True)
+assert explain(record, "decompx").scores.isfinite().all()
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "FutureWarning" not in done.stderr

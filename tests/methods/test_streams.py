@@ -135,3 +135,21 @@ def test_generic_relevance_refuses_streams_that_do_not_read_each_other(llava):
     record = capture(model, inputs, target=7)
     with pytest.raises(LayoutError, match="without cross-attention"):
         explain(record, "generic_relevance")
+
+
+def test_a_stream_of_which_only_some_tokens_are_read_is_refused_with_what_to_do(tiny):
+    """The decoder of Pegasus-X reads the words of its encoder, whose attention has global tokens too."""
+    from attnlib import capture, explain
+    from attnlib.errors import InputError
+
+    model = tiny(
+        "PegasusXForConditionalGeneration", vocab_size=50, d_model=24, encoder_layers=2, decoder_layers=2,
+        encoder_attention_heads=3, decoder_attention_heads=3, encoder_ffn_dim=20, decoder_ffn_dim=20,
+        num_global_tokens=4, block_size=8, max_position_embeddings=64,
+    )  # fmt: skip
+    ids = torch.arange(3, 35).view(2, 16)
+    inputs = {"input_ids": ids, "decoder_input_ids": ids[:, :5]}
+    record = capture(model, inputs, target=lambda output: output.logits[:, -1, 3])
+    with pytest.raises(InputError, match=r"16 keys.*20 tokens.*select\(stream=.*'raw'"):
+        explain(record, "generic_relevance")
+    assert explain(record.select(stream="encoder", kind="self"), "generic_relevance").scores.shape == (2, 20)
