@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -128,8 +128,8 @@ class Regions:
     def __iter__(self) -> Iterator[Region]:
         return iter(self.items)
 
-    def __getitem__(self, key: int | str) -> Region:
-        if isinstance(key, int):
+    def __getitem__(self, key: SupportsIndex | str) -> Region:
+        if not isinstance(key, str):
             return self.items[key]
         for region in self.items:
             if region.name == key:

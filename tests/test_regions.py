@@ -133,8 +133,10 @@ def test_masks_of_different_size_and_unknown_names_are_refused():
 
     with pytest.raises(InputError, match="differ in size"):
         Regions.from_masks({"a": np.ones((5, 7)), "b": np.ones((7, 5))})
+    regions = Regions.from_masks({"a": np.ones((5, 7))})
+    assert regions["a"] is regions[0] is regions[np.int64(0)]
     with pytest.raises(InputError, match="there are"):
-        _ = Regions.from_masks({"a": np.ones((5, 7))})["b"]
+        _ = regions["b"]
 
 
 def test_no_region_covers_nothing():

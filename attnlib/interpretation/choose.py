@@ -12,7 +12,7 @@ from torch import Tensor
 from attnlib.bands import BAND_NAMES
 from attnlib.interpretation.claims import Claim
 from attnlib.interpretation.numbers import MapNumbers, RegionNumbers, measure_region
-from attnlib.interpretation.wording import band_of, called, count, listed, percent, times
+from attnlib.interpretation.wording import band_of, called, capital, count, listed, percent, times
 from attnlib.regions import Region
 
 __all__ = ["MOST_CLAIMS", "Measured", "Told", "choose_claims", "region_sentence"]
@@ -107,7 +107,7 @@ def _place_claims(
 def region_sentence(name: str, share: float, area: float, lift: float, whole: MapNumbers) -> str:
     """Write the sentence that every claim begins with."""
     band_cuts = whole.bands.cuts if whole.bands.scale == "lift" else ()
-    return (
+    return capital(
         f"{percent(share)} of the {whole.noun} falls on {name}, on {percent(area)} of the picture: "
         f"{times(lift, band_cuts)} times its even share."
     )

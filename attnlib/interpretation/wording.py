@@ -63,7 +63,7 @@ def capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def clean(text: str, longest: int = _LONGEST_NAME) -> str:
+def clean(text: str) -> str:
     """Make words from outside safe to stand in a sentence: one line, no control signs, not too long.
 
     Direction marks are dropped too: they could make the rest of the sentence read backwards.
@@ -74,7 +74,7 @@ def clean(text: str, longest: int = _LONGEST_NAME) -> str:
         if unicodedata.category(sign) not in ("Cf", "Cs", "Co")
     )
     line = " ".join(visible.split())
-    return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
+    return line if len(line) <= _LONGEST_NAME else line[: _LONGEST_NAME - 1].rstrip() + "…"
 
 
 def called(region: Region | str, kind: str = "mask") -> str:

@@ -106,6 +106,20 @@ def test_a_check_that_would_take_too_long_is_left_out_and_its_cost_told(case):
     assert not any(n.name == "deletion" for n in told.numbers)
 
 
+def test_a_score_of_ones_own_is_watched_instead_of_the_label(case, full):
+    from attnlib.evaluate import CLASSES, trust
+
+    loaded, scene, relevance = case
+    star = CLASSES.index("star")
+
+    def score(output):
+        return 2 * output.logits[:, star].sigmoid()
+
+    told = trust(relevance, loaded, [scene.picture], checks="perturbation", score=score)
+    assert told["deletion"].value == pytest.approx(2 * full["deletion"].value, abs=1e-5)
+    assert told["insertion"].value == pytest.approx(2 * full["insertion"].value, abs=1e-5)
+
+
 def test_without_a_model_only_what_needs_none_is_told(case):
     from attnlib.evaluate import trust
 
