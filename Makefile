@@ -45,7 +45,7 @@ lab: $(VENV)/.dev ## Open JupyterLab on the notebooks
 	$(BIN)/attnlib lab
 
 pages: $(VENV)/.dev ## Render the teaching notebooks to offline interactive HTML with an index
-	$(BIN)/python -m attnlib.report.pages reports/pages
+	$(BIN)/attnlib pages reports/pages
 
 bench: $(VENV)/.dev ## Measure speed, memory and quality (ratios in one run; hours)
 	for b in benchmarks/*.py benchmarks/families/sweep.py; do $(BIN)/python $$b || exit 1; done

@@ -1,4 +1,4 @@
-"""The command line: attnlib report | overlay | describe | models | methods | lab."""
+"""The command line: attnlib report | overlay | describe | models | methods | lab | pages."""
 
 from __future__ import annotations
 

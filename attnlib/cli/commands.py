@@ -13,7 +13,7 @@ from typing import Any
 
 from attnlib.errors import AttnlibError
 
-__all__ = ["UsageError", "describe", "lab", "methods", "models", "overlay", "report"]
+__all__ = ["UsageError", "describe", "lab", "methods", "models", "overlay", "pages", "report"]
 
 
 class UsageError(AttnlibError):
@@ -192,6 +192,13 @@ def lab(chosen: argparse.Namespace) -> int:
         folder = target
     print(f"notebooks: {folder}", file=sys.stderr)
     return subprocess.call([sys.executable, "-m", "jupyterlab", str(folder), *chosen.words])
+
+
+def pages(chosen: argparse.Namespace) -> int:
+    """Render all notebooks to pages."""
+    from attnlib.report.pages import write_pages
+
+    return write_pages(chosen.folder)
 
 
 def _pairs(values: Sequence[str]) -> list[tuple[str, str]]:

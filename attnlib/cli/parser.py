@@ -23,6 +23,7 @@ examples:
   attnlib models                                  what runs here without a network
   attnlib methods rollout                         formula, paper and options of one method
   attnlib lab                                     JupyterLab on the notebooks
+  attnlib pages class                             all notebooks as pages that need no kernel
 
 exit codes: 0 done, 1 the work failed, 2 the command was not understood, 130 stopped by Ctrl-C.
 """
@@ -56,6 +57,16 @@ def command_parser() -> argparse.ArgumentParser:
     )
     lab.add_argument("-o", "--output", type=Path, metavar="DIR", help="where your copies of the notebooks go")
     lab.add_argument("words", nargs="*", metavar="-- ARGUMENT", help="passed on to JupyterLab")
+    pages = _command(
+        commands,
+        "pages",
+        "Render all notebooks to pages that need no kernel and no network.",
+        run.pages,
+        "attnlib pages class                                 also writes class/index.html",
+    )
+    pages.add_argument(
+        "folder", nargs="?", type=Path, default=Path("pages"), metavar="DIR", help="where they go (pages)"
+    )
     return top
 
 

@@ -1,6 +1,6 @@
 """All notebooks as pages that open without a kernel and without a network, and an index of them.
 
-``python -m attnlib.report.pages FOLDER`` renders every notebook with its default parameters.
+``attnlib pages FOLDER`` renders every notebook with its default parameters.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attnlib.report.folder import page_address
 from attnlib.report.make import ready, run_report, written
 from attnlib.report.notebooks import notebook_names, open_notebook
 
-__all__ = ["main", "make_pages"]
+__all__ = ["main", "make_pages", "write_pages"]
 
 
 def make_pages(
@@ -90,6 +90,23 @@ def _tell(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
+def write_pages(folder: Path) -> int:
+    """Render all notebooks, say what became of them, and return the exit code.
+
+    Raises
+    ------
+    ReportError
+        If nothing can be written in the folder; before anything runs.
+    """
+    ready(folder / "index.html")
+    problems = make_pages(folder, progress=True, tell=_tell)
+    failed = [name for name, problem in problems.items() if problem]
+    sys.stdout.write(f"pages: {folder / 'index.html'} ({len(problems) - len(failed)} of {len(problems)})\n")
+    if failed:
+        _tell(f"not made: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
 def main() -> int:
     """Render all notebooks into the folder named on the command line."""
     parser = argparse.ArgumentParser(
@@ -97,18 +114,11 @@ def main() -> int:
         description="Render every notebook of attnlib to an HTML page that needs no network, and an index.",
     )
     parser.add_argument("folder", nargs="?", type=Path, default=Path("pages"), help="where they go (pages)")
-    folder: Path = parser.parse_args().folder
     try:
-        ready(folder / "index.html")
+        return write_pages(parser.parse_args().folder)
     except AttnlibError as error:
         _tell(f"attnlib: {error}")
         return 1
-    problems = make_pages(folder, progress=True, tell=_tell)
-    failed = [name for name, problem in problems.items() if problem]
-    sys.stdout.write(f"pages: {folder / 'index.html'} ({len(problems) - len(failed)} of {len(problems)})\n")
-    if failed:
-        _tell(f"not made: {', '.join(failed)}")
-    return 1 if failed else 0
 
 
 if __name__ == "__main__":

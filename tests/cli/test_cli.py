@@ -24,7 +24,7 @@ def test_help_teaches_by_examples(run):
     assert code == 0
     assert "attnlib report photo.jpg" in out
     assert "exit codes" in out
-    for command in ("report", "overlay", "describe", "models", "methods", "lab"):
+    for command in ("report", "overlay", "describe", "models", "methods", "lab", "pages"):
         code, out, _ = run(command, "--help")
         assert code == 0
         assert "usage: attnlib " + command in out
@@ -64,6 +64,7 @@ def test_what_is_not_understood_is_exit_code_2(run, words, part):
         (("report", "sample:nothing"), "nothing"),
         (("report", "x.png", "--notebook", "nothing"), "no notebook 'nothing'"),
         (("overlay", "nowhere.png"), "nowhere.png"),
+        (("pages", "/dev/null/pages"), "cannot write"),
     ],
 )
 def test_work_that_fails_is_exit_code_1_and_a_sentence(run, words, part):
