@@ -12,6 +12,7 @@ from attnlib.errors import InputError, LayoutError
 __all__ = ["TokenLayout"]
 
 _ONE_PREFIX = ("class",)
+_MOST_NAMES = 6
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,18 @@ class TokenLayout:
             return self.prefix_tokens[index]
         return f"token {index}"
 
+    def in_words(self, indices: Iterable[int]) -> str:
+        """Name several tokens in one phrase that stays short: "class, every patch"."""
+        chosen = list(indices)
+        if len(chosen) == self.num_tokens > 4:
+            return "every token"
+        patches = set(range(self.patch_start, self.patch_start + self.num_patches))
+        whole = len(patches) > 1 and patches <= set(chosen)
+        words = [self.label(index) for index in chosen if not (whole and index in patches)]
+        if len(words) > _MOST_NAMES:
+            words = [*words[: _MOST_NAMES - 1], f"{len(words) - _MOST_NAMES + 1} more"]
+        return ", ".join([*words, *(["every patch"] if whole else [])])
+
     def to_dict(self) -> dict[str, Any]:
         """Return the layout as plain JSON-ready values."""
         return {
@@ -208,7 +221,7 @@ class TokenLayout:
 
     def _read_by_item(self) -> str:
         items = enumerate(self.item_readouts or ())
-        return "; ".join(f"item {item}: {', '.join(map(self.label, read))}" for item, read in items)
+        return "; ".join(f"item {item}: {self.in_words(read)}" for item, read in items)
 
     def __str__(self) -> str:
         parts = []
@@ -225,8 +238,7 @@ class TokenLayout:
         parts += [f"{name}: tokens {a}-{b - 1}" for name, (a, b) in self.spans.items()]
         read = self.readout or ("not known" if self.item_readouts is None else self._read_by_item())
         if isinstance(read, tuple):
-            whole = len(read) == self.num_tokens > 4
-            read = "every token" if whole else ", ".join(map(self.label, read))
+            read = self.in_words(read)
         parts.append(f"the head reads: {read}")
         return "; ".join([*parts, *self.notes])
 

@@ -146,9 +146,7 @@ def named_rows(layout: TokenLayout, item: int = 0) -> list[Row]:
         rows = [("mean of the patches (the head reads them)", patches)]
     else:
         places = tuple(int(i) for i in read)
-        names = ", ".join(layout.label(i) for i in places[:3])
-        verb = "every token" if len(places) == layout.num_tokens else names
-        rows = [(f"{verb} (the head reads it)", places)]
+        rows = [(f"{layout.in_words(places)} (the head reads it)", places)]
     for index, name in enumerate(layout.prefix_tokens[:1]):
         if rows[0][1] != (index,):
             rows.append((f"{name} token", (index,)))

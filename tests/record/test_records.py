@@ -51,6 +51,28 @@ def test_rows_may_be_asked_for_backwards_and_twice():
     assert torch.equal(layer.weights(queries=[3, -2, 3], heads=[-1, 2]), given()[:, [2, 2]][:, :, [3, 3, 3]])
 
 
+@pytest.mark.parametrize(
+    ("readout", "words"),
+    [
+        ((0,), "class"),
+        ((0, 1), "class, register 1"),
+        ((0, *range(3, 38)), "class, every patch"),
+        (tuple(range(38)), "every token"),
+        ((0, 3, 4), "class, patch (0, 0), patch (0, 1)"),
+        (
+            tuple(range(3, 20)),
+            "patch (0, 0), patch (0, 1), patch (0, 2), patch (0, 3), patch (0, 4), 12 more",
+        ),
+        ("patches", "patches"),
+    ],
+)
+def test_what_the_head_reads_is_told_in_few_words(readout, words):
+    from attnlib import TokenLayout
+
+    layout = TokenLayout((5, 7), 8, ("class", "register 1", "register 2"), readout)
+    assert str(layout).endswith(f"the head reads: {words}")
+
+
 def test_a_layout_given_by_hand_leaves_the_query_of_a_pooling_head_alone():
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
