@@ -83,13 +83,12 @@ class Following:
             self._made[id(tensor)] = ref(tensor), last, _version(tensor)
 
     def _of(self, tensor: Tensor) -> int | None:
+        known = self._made.get(id(tensor))
+        if known is not None and known[0]() is tensor:
+            return known[1] if known[2] == _version(tensor) else None
         if not (tensor.is_floating_point() or tensor.is_complex()) or isinstance(tensor, nn.Parameter):
             return 0
-        known = self._made.get(id(tensor))
-        if known is None or known[0]() is not tensor:
-            return 0 if tensor.untyped_storage().data_ptr() in self._fixed else None
-        _, last, version = known
-        return last if version == _version(tensor) else None
+        return 0 if tensor.untyped_storage().data_ptr() in self._fixed else None
 
 
 def _version(tensor: Tensor) -> int:

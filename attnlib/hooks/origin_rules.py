@@ -149,6 +149,8 @@ def _elementwise(
 
 def _reaches(shape: torch.Size, out: torch.Size, ids: Tensor) -> bool:
     """Tell whether an input with these numbers covers the output, apart from constant axes."""
+    if shape == out:
+        return True
     if len(shape) > len(out):
         return False
     offset = len(out) - len(shape)

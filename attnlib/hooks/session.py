@@ -120,9 +120,10 @@ class Session(TorchFunctionMode):
     ) -> Any:
         """See each torch call; keep those that are attention."""
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "").partition(".")[0]  # an operator's overload stands behind a dot
+        name = getattr(func, "__name__", "")
         if name == "__get__" and getattr(getattr(func, "__self__", None), "__name__", "") not in MOVES:
             return func(*args, **kwargs)  # shape, dtype ... of a tensor: most of all calls
+        name = name.partition(".")[0]  # an operator's overload stands behind a dot
         if getattr(_own, "depth", 0) or not self.trail.here:
             output = func(*args, **kwargs)
             if self._between and not getattr(_own, "depth", 0) and self.trail.own_thread:
