@@ -95,7 +95,11 @@ def _nearest_model(relevance: Relevance) -> tuple[str, str]:
         return "agreement-bert", "sentences"
     if re.search(r"\btoken \d", relevance.query):  # one word looks at a picture
         return "scenes-captioner", "scenes"
-    return ("scenes-mean" if relevance.layout.readout == "patches" else "scenes-vit"), "scenes"
+    layout = relevance.layout
+    read = layout.readout if isinstance(layout.readout, tuple) else ()
+    pools = layout.readout == "patches" or sum(layout.patch_position(index) is not None for index in read) > 1
+    registers = any(name.startswith("register") for name in layout.prefix_tokens)
+    return ("scenes-registers" if registers else "scenes-mean") if pools else "scenes-vit", "scenes"
 
 
 def sentence_of(measure: str, value: float, baseline: float) -> str:

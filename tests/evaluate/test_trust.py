@@ -212,18 +212,26 @@ def test_known_truth_says_what_it_is_about_and_takes_the_row_of_the_start_layer(
     )
 
 
-def test_a_map_is_compared_with_the_model_that_answers_in_the_same_way():
+@pytest.mark.parametrize(
+    ("prefix", "readout", "query", "model"),
+    [
+        (("class",), [0], "class", "scenes-vit"),
+        (("class",), "patches", "mean of the patches", "scenes-mean"),
+        (("class",), range(36), "mean of 36 tokens", "scenes-mean"),
+        (("class", "register 1"), "patches", "mean of the patches", "scenes-registers"),
+        (("class", "register 1"), [0], "class", "scenes-vit"),
+        (("class",), [0], "token 3 of the decoder", "scenes-captioner"),
+    ],
+)
+def test_a_map_is_compared_with_the_model_that_answers_in_the_same_way(prefix, readout, query, model):
     from attnlib import Relevance, TokenLayout
-    from attnlib.evaluate.known_truth import _nearest_model
+    from attnlib.evaluate import shipped_scoreboard, trust
 
-    scores = torch.rand(1, 36)
-    kinds = {
-        ("class",): (TokenLayout((5, 7), 4, ("class",), readout=[0]), "class"),
-        ("patches",): (TokenLayout((5, 7), 4, ("class",), readout="patches"), "mean of 36 tokens"),
-        ("word",): (TokenLayout((5, 7), 4, ("class",), readout=[0]), "token 3 of the decoder"),
-    }
-    found = [_nearest_model(Relevance(scores, layout, query=query))[0] for layout, query in kinds.values()]
-    assert found == ["scenes-vit", "scenes-mean", "scenes-captioner"]
+    layout = TokenLayout((5, 7), 4, prefix, readout)
+    map_ = Relevance(torch.rand(1, layout.num_tokens), layout, "generic_relevance", query=query)
+    told = trust(map_, checks="known_truth")
+    assert {number.source.split(",")[0] for number in told.numbers} == {f"known truth: {model}"}
+    assert model in {cell["model"] for cell in shipped_scoreboard()["cells"]}
 
 
 def test_a_map_over_words_has_its_known_truth_from_sentences():
