@@ -83,6 +83,15 @@ class Bands:
         edges = (0.0, *self.cuts, self.red_from, inf)
         return tuple(pairwise(edges))
 
+    def __repr__(self) -> str:
+        batch, height, width = self.labels.shape
+        areas = [
+            ", ".join(f"{name} {percent(area)}" for name, area in zip(BAND_NAMES, one, strict=True))
+            for one in self.area
+        ]
+        of = f"of {height}x{width} patches by {self.scale}"
+        return f"Bands({of}: {areas[0]})" if batch == 1 else f"Bands({batch} maps {of}; {'; '.join(areas)})"
+
 
 def band_map(
     relevance: Relevance,

@@ -56,6 +56,9 @@ class LayerProfile:
         values = {name: getattr(self, name).flatten().tolist() for name in columns}
         return pd.DataFrame(values, index=index).reset_index()
 
+    def __repr__(self) -> str:
+        return f"LayerProfile({len(self.layers)} layers, {len(self.heads)} heads; {self.rows})"
+
 
 def layer_profile(record: AttentionRecord, *, max_rows: int | None = 256) -> LayerProfile:
     r"""Measure entropy, attention distance and prefix share of every layer and head.

@@ -168,6 +168,24 @@ def test_a_fourth_cut_says_where_red_begins():
             band_map(relevance, cuts=wrong)
 
 
+def test_results_of_many_numbers_name_themselves_in_one_line():
+    from attnlib import AttentionRecord, Relevance, TokenLayout, band_map, layer_profile, trust
+
+    layout = TokenLayout((2, 2), 8, 1, 0)
+    relevance = Relevance(torch.tensor([[9.0, 0.0, 1, 1, 6]]), layout, "rollout")
+    assert (
+        repr(band_map(relevance))
+        == "Bands(of 2x2 patches by lift: minimal 25.0 %, low 50.0 %, moderate 0 %, highest 25.0 %)"
+    )
+    both = Relevance(relevance.scores.expand(2, -1), layout)
+    assert repr(band_map(both, scale="mass")).startswith("Bands(2 maps of 2x2 patches by mass; minimal")
+    record = AttentionRecord.from_weights([torch.eye(5).expand(1, 3, 5, 5)] * 2, layout=layout)
+    assert repr(layer_profile(record)) == "LayerProfile(2 layers, 3 heads; all patches)"
+    told = trust(relevance)
+    assert repr(told) == f"Trust(rollout, {len(told.numbers)} numbers; spike_share 0.75)"
+    assert str(told) == told.to_markdown()
+
+
 def test_maps_are_compared_one_by_one_or_as_a_list():
     from attnlib import Relevance, TokenLayout, compare
 

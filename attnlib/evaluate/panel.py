@@ -164,6 +164,13 @@ class Trust:
             rows.append((number.sentence, value, f"{number.baseline:.2f}", number.verdict, number.source))
         return rows
 
+    def __str__(self) -> str:
+        return self.to_markdown()
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{n.name} {n.value:.2f}" for n in self.numbers if n.source == "this picture")
+        return f"Trust({self.method}, {len(self.numbers)} numbers{f'; {told}' if told else ''})"
+
     def _repr_html_(self) -> str:
         return self.to_html()
 

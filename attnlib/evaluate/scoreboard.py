@@ -74,6 +74,12 @@ class Scoreboard:
             rows.append(row)
         return pd.DataFrame(rows)
 
+    def __repr__(self) -> str:
+        models, methods, measures = (len({key[place] for key in self.values}) for place in range(3))
+        return (
+            f"Scoreboard({models} models, {methods} rows, {measures} measures; {len(self.refusals)} refused)"
+        )
+
     def save(self, path: str | Path) -> Path:
         """Write means, intervals, times and refusals as JSON (without the value of each scene)."""
         frame = self.to_frame()
