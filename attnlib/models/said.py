@@ -17,6 +17,7 @@ __all__ = ["Said", "read_output", "tokenizer_of"]
 Scores = tuple[tuple[str, float], ...]
 
 _TOP = 5
+_STANDS_OUT = 1.2  # a predicted map whose highest value is below this multiple of its mean has no peak
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,10 +116,16 @@ def _read_saliency(output: Any, context: _Context) -> Said | None:
         point = view.to_picture(x + 0.5, y + 0.5)
         across, down = point[0] / view.picture_size[1], point[1] / view.picture_size[0]
         points.append(point)
+        low, mean, high = float(one.min()), float(one.mean()), float(one.max())
+        if high <= _STANDS_OUT * mean:
+            sentences.append(
+                f"No place stands out: predicted saliency is {low:.2f} to {high:.2f} everywhere."
+            )
+            continue
         sentences.append(
             f"People are predicted to look most around {100 * across:.0f} % from the left and "
-            f"{100 * down:.0f} % from the top (predicted saliency up to {float(one.max()):.2f}, mean over "
-            f"the picture {float(one.mean()):.2f})."
+            f"{100 * down:.0f} % from the top (predicted saliency up to {high:.2f}, mean over the picture "
+            f"{mean:.2f})."
         )
     note = (
         "Predicted saliency is a number from 0 to 1 per pixel; it is the model's answer, not its attention."

@@ -38,6 +38,14 @@ def test_logits_that_do_not_fit_the_labels_are_not_named(read):
     assert read({"logits": torch.zeros(2, 4)}, labels=("one", "two")).kind == "shapes"
 
 
+@pytest.mark.parametrize("level", [0.0, 0.9])
+def test_a_flat_prediction_names_no_place(read, level):
+    flat = torch.full((1, 20, 30), level)
+    flat[0, 3, 4] *= 1.1
+    (sentence,) = read(SimpleNamespace(saliency=flat)).sentences
+    assert sentence.startswith(f"No place stands out: predicted saliency is {level:.2f} to ")
+
+
 def test_saliency_points_are_places_of_the_picture_not_of_the_input(read):
     from attnlib.picture import View
 
