@@ -115,10 +115,11 @@ class GradientKeeper:
         watched = {id(source): (source, output, arrange) for source, output, arrange in self._watched}
         for stream, own in scores.items():
             layers = [layer for layer in record.layers if layer.stream == stream]
-            if not layers or max(layer.index for layer in layers) >= len(own):
+            wanted = [layer.index for layer in layers if layer.kind != "pool"]
+            if not wanted or max(wanted) >= len(own):
                 raise InputError(
                     f"{len(own)} scores for the stream {stream!r}: give one per layer (it has "
-                    f"{1 + max((layer.index for layer in layers), default=-1)})"
+                    f"{1 + max(wanted, default=-1)})"
                 )
             for layer in layers:
                 if id(layer.source) not in watched:
@@ -126,7 +127,10 @@ class GradientKeeper:
                 source, output, arrange = watched[id(layer.source)]
                 with _readable(), torch.enable_grad():
                     found = torch.autograd.grad(
-                        own[layer.index].sum(), output, retain_graph=True, allow_unused=True
+                        own[min(layer.index, len(own) - 1)].sum(),  # a pooler's is that of the last layer
+                        output,
+                        retain_graph=True,
+                        allow_unused=True,
                     )[0]
                 source.output_gradient = arrange(
                     torch.zeros_like(output) if found is None else found.detach()

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlib.errors import InputError
+from attnlib.methods.card import Option
 from attnlib.methods.engine import blocks_of
 from attnlib.methods.registry import method
 from attnlib.methods.request import Answer, Request
@@ -76,6 +77,17 @@ def layer_scores(
   year = {2025}
 }""",
     reference="WalBouss/LeGrad, legrad/wrapper.py",
+    options=(
+        Option(
+            "through",
+            "self",
+            "Whose attention: that of the layers, or that of the pooler at the end, which must have read "
+            "every layer's tokens (inside capturing(model, gradients=True), before "
+            "record.differentiate(sum of the scores)).",
+            "choice",
+            ("self", "pooler"),
+        ),
+    ),
     needs=("gradients",),
     takes_query=False,
     cost="one short backward pass per layer, then one pass over the gradients; memory linear in the number "
@@ -86,16 +98,19 @@ def layer_scores(
         "All layers unless some are named; the published wrapper takes the last two (layers=[-2, -1]).",
         "N counts real tokens: rows of padding take no part in the mean, and columns of padding get 0, so "
         "that an item does not depend on how much it was padded.",
-        "Self-attention only: for models that end in an attention pooler (SigLIP, CoCa) the published code "
-        "lets the pooler read every layer's tokens, and takes the gradient of the pooler's row.",
+        "For models that end in an attention pooler (SigLIP, CoCa) the published code lets the pooler read "
+        "every layer's tokens, and takes the gradient of the pooler's row: that is through='pooler'. Of a "
+        "record with the model's own call only, it is the map of the last layer.",
         "No min-max stretching, and layers are averaged at the resolution of the tokens (published: enlarged "
         "first, then added).",
     ),
 )
-def legrad(request: Request) -> Answer:
+def legrad(request: Request, *, through: str) -> Answer:
     """Average the positive gradients of the attention over heads, queries and layers."""
     if request.query is not None:
         raise InputError("legrad averages over all query rows: it takes no query=")
+    if through == "pooler":
+        return _of_pooler(request)
     layers = request.stack(apart=True)
     total, above = None, None
     for layer in reversed(layers):
@@ -111,7 +126,10 @@ def legrad(request: Request) -> Answer:
     if request.class_attention:
         notes += ("the class token's own attention, behind these layers, takes no part",)
     elif request.pool is not None:
-        notes += ("the pooler's attention takes no part; the published code takes the pooler's alone",)
+        notes += (
+            "the pooler's attention takes no part; the published code takes the pooler's alone "
+            "(through='pooler')",
+        )
     if request.record.gaps:
         notes += (
             f"what passes without attention weights takes no part: {request.record.gaps[0]}"
@@ -120,6 +138,20 @@ def legrad(request: Request) -> Answer:
     lowest = layers[0].key_layout
     layout = lowest if lowest is not None and lowest.num_tokens == scores.shape[-1] else None
     return Answer(scores, query="all rows, averaged", layout=layout, notes=notes)
+
+
+def _of_pooler(request: Request) -> Answer:
+    """Average the positive gradients of the calls in which the pooler read the tokens of a layer."""
+    if request.pool is None or request.class_attention:
+        raise InputError("legrad: through='pooler' needs a model that ends in an attention pooler")
+    every = request.record.select(kind="pool")
+    calls = every.select(layers=request.layers).layers
+    request.refuse_sizes(calls)
+    found = torch.stack([_layer_map(call, *request.even_weights(call)) for call in calls]).mean(dim=0)
+    notes = (f"of {len(calls)} calls of the pooler, averaged",) if len(calls) > 1 else ("of one layer only",)
+    known = every.layers[0].key_layout
+    layout = known if known is not None and known.num_tokens == found.shape[-1] else None
+    return Answer(found, query=request.pool_words, layout=layout, notes=notes)
 
 
 def _layer_map(

@@ -64,6 +64,8 @@ def test_every_end_of_every_option_gives_a_finite_map_of_the_right_shape(vit, na
     for options in tried:
         if name == "generic_relevance" and {"query_stream", "key_stream"} & set(options):
             continue
+        if options.get("through") == "pooler":  # this model has none
+            continue
         found = ask(vit, name, **options)
         assert found.scores.shape == (3, 16), options
         assert found.heatmap().shape == (3, 3, 5), options
