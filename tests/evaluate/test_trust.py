@@ -296,6 +296,18 @@ def test_the_query_of_a_map_is_read_back_from_its_words(query):
     assert torch.equal(given.scores, again.scores)
 
 
+def test_what_a_head_reads_of_many_tokens_is_asked_for_again():
+    from attnlib import AttentionRecord, TokenLayout, explain
+    from attnlib.errors import NeedsError
+    from attnlib.evaluate.again import asked_query
+
+    layout = TokenLayout((5, 7), 10, ("class", "register 1", "register 2"), (0, *range(3, 38)))
+    record = AttentionRecord.from_weights([torch.eye(38).expand(1, 2, 38, 38)], layout=layout)
+    assert asked_query(explain(record, "raw")) is None
+    with pytest.raises(NeedsError, match="9 tokens"):
+        asked_query(explain(record, "raw", query=list(range(9))))
+
+
 def test_words_that_name_no_tokens_cannot_be_asked_again():
     from attnlib import Relevance, TokenLayout
     from attnlib.errors import NeedsError

@@ -131,3 +131,16 @@ def test_a_gradient_map_is_checked_with_the_label_that_it_was_made_for():
     assert "0 results" not in " ".join(told.notes)
     untold = interpret(relevance, scene.regions(), checks="stability", **given)
     assert "pass target=" in " ".join(untold.notes)
+
+
+def test_the_map_of_a_head_that_reads_class_and_patches_is_checked_too():
+    from attnlib import capture, explain, interpret, load_model
+    from attnlib.evaluate import make_scene
+
+    loaded, scene = load_model("scenes-registers"), make_scene(5, 1, classes=["star", "portrait"], decoys=1)
+    relevance = explain(capture(loaded, [scene.picture]), "rollout")
+    assert relevance.query == "mean of 145 tokens"
+    given = {"picture": scene.picture, "model": loaded, "progress": False}
+    told = interpret(relevance, scene.regions(), checks=("stability", "position"), **given)
+    assert not [note for note in told.notes if note.startswith("0 ")]
+    assert all(claim.stability is not None for claim in told.claims)
