@@ -25,6 +25,7 @@ MODULE_FILES = (
     "text_source.js",
     "controls.js",
     "panels.js",
+    "tokens.js",
     "image_pane.js",
     "text_difference.js",
     "text_pane.js",

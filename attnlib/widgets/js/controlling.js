@@ -197,7 +197,7 @@ function playLayers(viewer, control) {
   clearInterval(viewer.timer);
   if (!on) return;
   viewer.timer = setInterval(() => {
-    if (!viewer.box.isConnected) { clearInterval(viewer.timer); return; }
+    if (!viewer.box.isConnected) { playLayers(viewer, control); return; }
     const { layers } = viewer.sources[viewer.selection.source];
     viewer.choose({ layer: (viewer.selection.layer + 1) % layers.length, layers: "one", map: 0 });
   }, viewer.state.speed);

@@ -82,6 +82,7 @@ class ImagePane {
     this.zoom = zoom;
     const { canvas, width, height } = this;
     const pen = sharpPen(canvas, width, height);
+    canvas.style.touchAction = zoom.scale > 1 ? "none" : ""; // a finger moves what is magnified, else the page
     pen.globalAlpha = 1;
     pen.fillStyle = "#888";
     pen.fillRect(0, 0, width, height);
@@ -148,7 +149,7 @@ class ImagePane {
     brush.putImageData(this.image, 0, 0);
     const box = this.box();
     pen.globalAlpha = look.alpha;
-    pen.imageSmoothingEnabled = look.smooth && (difference !== null || look.colours.kind !== "bands");
+    pen.imageSmoothingEnabled = look.smooth && look.colours.kind !== "bands"; // a difference as its two maps
     pen.drawImage(small, box.x, box.y, box.width, box.height);
     pen.globalAlpha = 1;
     if (look.pattern) (difference ? drawSigns : drawPattern)(pen, difference ?? map.lift, map.grid, box, look);

@@ -28,7 +28,7 @@ class TextPane {
     this.canvas.addEventListener("pointermove", (event) => this.hover(event));
     for (const host of [this.tokens, this.keys]) {
       host.addEventListener("click", (event) => this.clickToken(event));
-      host.addEventListener("pointerover", (event) => this.tellToken(event));
+      for (const kind of ["pointerover", "focusin"]) host.addEventListener(kind, (event) => this.tellToken(event));
     }
     this.element.addEventListener("keydown", (event) => this.key(event));
   }
@@ -46,7 +46,8 @@ class TextPane {
     const as = map.missing ? "none" : map.given ? "text" : selection.view;
     this.tokens.hidden = this.keys.hidden = as !== "text";
     this.scroll.hidden = as !== "lines" && as !== "matrix";
-    this.caption.textContent = [this.name, map.label].filter(Boolean).join(": ");
+    const axes = as === "matrix" ? ". Each row looks at the columns" : "";
+    this.caption.textContent = [this.name, map.label].filter(Boolean).join(": ") + axes;
     if (map.missing) { this.line = null; this.words = `${this.name}: no map: ${map.missing}`; return; }
     this.line = map.line ?? this.source.line(map, this.selection);
     map.summary = this.summary();
@@ -90,8 +91,20 @@ class TextPane {
     this.keys.hidden = one;
     if (!one) fillTokens(this.keys, this.coloured());
     const coloured = one ? this.tokens : this.keys;
+    const titles = ["these tokens look", "at these tokens"];
+    if (this.selection.direction === "to") titles.reverse();
+    this.tokens.dataset.title = one ? "" : titles[0];
+    this.keys.dataset.title = this.chosenTokens() === this.coloured() ? "at these tokens" : titles[1];
     paintTokens([...coloured.children], this.line.lift, this.look, this.map.difference);
-    if (!one) for (const token of this.tokens.children) token.style.backgroundColor = "";
+    if (!one) {
+      for (const token of this.tokens.children) token.style.backgroundColor = "";
+      const stop = [...this.keys.children].indexOf(document.activeElement); // one stop of the Tab key, not hundreds
+      [...this.keys.children].forEach((token, i) => {
+        token.tabIndex = i === Math.max(stop, 0) ? 0 : -1;
+        token.setAttribute("aria-label", `${token.textContent}, ${
+          (this.map.difference ? signedPercent : percent)(this.line.raw[i])}`);
+      });
+    }
     const at = this.map.given ? null : this.selection.query;
     [...this.tokens.children].forEach((token, i) => {
       token.setAttribute("aria-pressed", String(i === at));
@@ -321,9 +334,20 @@ class TextPane {
     }
   }
 
+  /** Along the tokens that are looked at, as a pointer goes over them: it tells, and chooses nothing. */
+  walkKeys(step) {
+    const { children } = this.keys;
+    const from = [...children].indexOf(document.activeElement);
+    const to = Math.max(0, Math.min(children.length - 1, from + step));
+    children[from].tabIndex = -1;
+    children[to].tabIndex = 0;
+    children[to].focus();
+  }
+
   key(event) {
     const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1, Home: -1e6, End: 1e6 }[event.key];
     if (event.key === "Escape") this.events.onQuery(null);
+    else if (step && event.target.parentNode === this.keys) this.walkKeys(step);
     else if (step && this.map && !this.map.missing) {
       const last = this.chosenTokens().length - 1;
       const from = this.selection.query ?? (step > 0 ? -1 : last + 1);
@@ -334,40 +358,6 @@ class TextPane {
     event.preventDefault();
     event.stopPropagation();
   }
-}
-
-/** Fill a place with tokens as buttons, unless they stand there already. */
-function fillTokens(host, tokens) {
-  const text = tokens.join("\u0000");
-  if (host.text === text) return;
-  host.text = text;
-  host.replaceChildren(...tokens.map((token, i) => {
-    const element = make("button", { type: "button", className: "av-token", textContent: shownToken(token) });
-    element.dataset.at = i;
-    if (token.length > 40) element.title = token;
-    return element;
-  }));
-}
-
-/** Colour tokens by their lift, with ink that can be read on it and the band's number where wanted. */
-function paintTokens(tokens, lift, look, difference = false) {
-  const ground = tokens.length ? getComputedStyle(tokens[0].closest(".attnlib-viewer") ?? tokens[0]).backgroundColor : "";
-  const paper = (ground.match(/[\d.]+/g) ?? [255, 255, 255]).slice(0, 3).map(Number);
-  const palette = look.colours;
-  const swatch = new ImageData(Math.max(1, lift.length), 1);
-  if (difference) paintDifference(swatch, lift, look.diverging, look.cuts[2]);
-  else paintLift(swatch, lift, palette, look);
-  tokens.forEach((token, i) => {
-    const p = swatch.data.subarray(i * 4, i * 4 + 4);
-    const marked = difference ? Math.abs(lift[i]) >= 0.05 : p[3] && lift[i] > 0;
-    const strength = marked ? look.alpha : 0;
-    const mixed = paper.map((v, c) => Math.round(p[c] * strength + v * (1 - strength)));
-    const light = (0.2126 * linear(mixed[0]) + 0.7152 * linear(mixed[1]) + 0.0722 * linear(mixed[2]));
-    token.style.backgroundColor = `rgb(${mixed.join(",")})`;
-    token.style.color = light > 0.179 ? "#000" : "#fff";
-    const band = palette.kind === "bands" ? bandOf(lift[i], look.cuts, look.red) : 0;
-    token.dataset.band = !look.pattern ? "" : difference ? signMark(lift[i], look.cuts) : band || "";
-  });
 }
 
 /** The value of the n-th strongest entry (about), without sorting everything. */
@@ -381,9 +371,4 @@ function strongest(values, n) {
     if (sum >= n) return Math.max(i / 1023, 0.002);
   }
   return 0.002;
-}
-
-function linear(channel) {
-  const c = channel / 255;
-  return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
 }

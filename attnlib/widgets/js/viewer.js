@@ -6,7 +6,7 @@ const SELECTION = { source: 0, map: 0, layer: 0, layers: "one", head: 0, heads: 
   direction: "from", view: "text", words: false, pageQ: 0, pageK: 0 };
 const SIDES = { A: "a", B: "b" };
 const STATE = { two: false, palette: "bands", alpha: 0.6, cuts: [0.5, 1.5, 3], red: 6, top: 6, smooth: true,
-  pattern: matchMedia("(prefers-contrast: more)").matches, grey: true, regions: true, multiples: "none", speed: 700 };
+  pattern: false, grey: true, regions: true, multiples: "none", speed: 700 };
 
 class Viewer {
   constructor(model, element) {
@@ -18,6 +18,8 @@ class Viewer {
       spec.kind === "text" ? new TextSource(spec, this.blob) : new ImageSource(spec, this.blob));
     this.palettes = this.page.palettes;
     this.state = { ...STATE, ...structuredClone(model.get("state")) };
+    // who asked for contrast or for few colours starts with the twins of the colours, and may untick them
+    this.state.pattern ||= matchMedia("(prefers-contrast: more), (forced-colors: active)").matches;
     this.state.a = { ...SELECTION, ...this.state.a };
     this.state.b = { ...SELECTION, ...(this.state.b ?? this.state.a) };
     this.active = "a";
@@ -287,7 +289,7 @@ class Viewer {
       panes[n].element.dataset.active = String(this.state.two && sides[n] === this.active);
     });
     const difference = !alike ? null : text ? textDifference(maps, panes.slice(0, 2).map((pane) => pane.line), chosen)
-      : this.difference(maps);
+      : this.difference(maps, sources.map((source) => source.spec.window));
     this.hasDifference = alike && !difference.missing;
     if (alike) {
       panes[2].use(sources[0], this.photos[chosen[0].source]);
@@ -299,10 +301,15 @@ class Viewer {
     this.box.dataset.tick = ++this.painted;
   }
 
-  difference([a, b]) {
+  difference([a, b], windows) {
     if (a.missing || b.missing) return { ...a, missing: a.missing ?? b.missing, lift: null };
     if (a.grid.join() !== b.grid.join()) {
       return { ...a, lift: null, missing: `no difference: A has ${a.grid.join("x")} patches, B ${b.grid.join("x")}` };
+    }
+    const [here, there] = windows;
+    const patch = Math.min((here[2] - here[0]) / a.grid[1], (here[3] - here[1]) / a.grid[0]);
+    if (here.some((edge, n) => Math.abs(edge - there[n]) > patch / 2)) {
+      return { ...a, lift: null, missing: "no difference: A and B see different parts of the picture" };
     }
     const lift = a.lift.map((value, i) => value - b.lift[i]);
     const precision = a.precision === b.precision ? a.precision : `A ${a.precision}, B ${b.precision}`;
