@@ -21,6 +21,8 @@ _SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png",
 
 _LONGEST = 200
 """Bytes of a picture's name that go into the name of its page."""
+_FOR_ALL = ("ModelError", "MissingPackageError")
+"""Errors that do not depend on the picture: the first one stands for all."""
 _WIDEST = 48
 """Letters of a picture's name that are shown in the index."""
 
@@ -102,7 +104,7 @@ def run_reports(
         ready(folder / "index.html")  # told once, not for every picture
     made = []
     for number, (picture, stem) in enumerate(zip(pictures, _stems(pictures), strict=True), start=1):
-        name = picture.name.encode(errors="replace").decode()
+        name = _utf8(picture)
         if progress:
             tell(f"[{number}/{len(pictures)}] {name}")
         chosen = {**(parameters or {}), "picture": str(picture.resolve())}
@@ -113,6 +115,11 @@ def run_reports(
         except AttnlibError as error:
             made.append(Made(name, None, str(error)))
             tell(str(error) if repr(name) in str(error) else f"{name}: {error}")
+            rest = pictures[number:]
+            if rest and getattr(error, "kind", "") in _FOR_ALL:
+                tell(f"the other {len(rest)} pictures would fail in the same way and were left out")
+                made += [Made(_utf8(one), None, str(error)) for one in rest]
+                break
     if len(pictures) > 1 or (folder / "index.json").is_file():
         write_index(made, folder)
     return made
@@ -181,6 +188,11 @@ def _check(picture: Path) -> None:
     except UnicodeEncodeError:
         raise ReportError("the file name is not UTF-8: rename the file") from None
     load_picture(picture)
+
+
+def _utf8(picture: Path) -> str:
+    """Return the name of a picture; what is not UTF-8 in it as ?."""
+    return picture.name.encode(errors="replace").decode()
 
 
 def _silent(_: str) -> None:

@@ -81,7 +81,8 @@ def run_report(
         page = _page(ran, colophon, show_code)
     except FailedNotebookError as error:
         written(aside, json.dumps(error.partial, indent=1, ensure_ascii=False) + "\n")
-        raise ReportError(f"{error}\nThe notebook as far as it ran: {aside}") from None
+        message = f"{error}\nThe notebook as far as it ran: {aside}"
+        raise FailedNotebookError(message, error.partial, error.kind) from None
     about = manifest(
         notebook=source.name,
         parameters={**{one.name: one.default for one in known}, **given},

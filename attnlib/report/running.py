@@ -13,7 +13,8 @@ from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from attnlib.errors import ReportError
+from attnlib import errors
+from attnlib.errors import AttnlibError, ReportError
 
 if TYPE_CHECKING:
     import nbformat
@@ -28,13 +29,15 @@ class FailedNotebookError(ReportError):
 
     Parameters
     ----------
-    message : what failed, with the traceback.
+    message : what failed, with the traceback unless it is an error in words of attnlib's own.
     partial : the notebook as far as it ran.
+    kind : name of the error that the cell raised; "" if none did.
     """
 
-    def __init__(self, message: str, partial: nbformat.NotebookNode) -> None:
+    def __init__(self, message: str, partial: nbformat.NotebookNode, kind: str = "") -> None:
         super().__init__(message)
         self.partial = partial
+        self.kind = kind
 
 
 def run_notebook(
@@ -82,11 +85,10 @@ def run_notebook(
                 extra_arguments=["--IPKernelApp.log_level=50"],
             )
         except papermill.PapermillExecutionError as error:
-            trace = _ANSI.sub("", "\n".join(error.traceback)).strip()
-            message = (
-                f"cell {error.exec_count} of the notebook failed: {error.ename}: {error.evalue}\n{trace}"
-            )
-            raise FailedNotebookError(message, _partial(output, notebook)) from None
+            message = f"cell {error.exec_count} of the notebook failed: {error.ename}: {error.evalue}"
+            if not _is_own(error.ename):  # ours say where and what to do; the notebook keeps the traceback
+                message += "\n" + _ANSI.sub("", "\n".join(error.traceback)).strip()
+            raise FailedNotebookError(message, _partial(output, notebook), error.ename) from None
         except CellTimeoutError:
             message = f"a cell of the notebook took longer than {timeout:g} s"
             raise FailedNotebookError(message, _partial(output, notebook)) from None
@@ -99,6 +101,12 @@ def run_notebook(
                 "Check that python -m ipykernel --version works, and that memory and processes are left"
             )
             raise FailedNotebookError(message, _partial(output, notebook)) from error
+
+
+def _is_own(kind: str) -> bool:
+    """Tell whether an error of that name is one of attnlib's."""
+    found = getattr(errors, kind, None)
+    return isinstance(found, type) and issubclass(found, AttnlibError)
 
 
 def _partial(output: Path, notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -210,6 +210,29 @@ def test_several_pictures_get_one_page_each_and_an_index(write, tmp_path, show):
     assert json.loads((tmp_path / "out" / "index.json").read_text())[3]["report"] is None
 
 
+def test_an_error_that_holds_for_every_picture_is_told_once_in_a_sentence(write, tmp_path, show):
+    from PIL import Image
+
+    from attnlib.report import find_pictures, run_reports
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (7, 5)).save(folder / name)
+    mark = tmp_path / "ran"
+    fail = f"open({str(mark)!r}, 'a').write('x')\nfrom attnlib.errors import ModelError\nraise ModelError('no such model')"
+    notebook = write(fail, show, parameters='picture: str = ""')
+    told = []
+    made = run_reports(find_pictures([folder]), tmp_path / "out", notebook=notebook, tell=told.append)
+    assert mark.read_text() == "x"
+    assert [one.report for one in made] == [None] * 3
+    assert all("no such model" in one.problem for one in made)
+    assert "ModelError: no such model" in told[0]
+    assert "Traceback" not in told[0]
+    assert told[1:] == ["the other 2 pictures would fail in the same way and were left out"]
+    assert (tmp_path / "out" / "index.html").read_text().count("no such model") == 3
+
+
 def test_the_index_keeps_the_pages_of_earlier_runs_that_are_still_there(tmp_path):
     from attnlib.report.folder import Made, write_index
 
