@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -9,12 +10,38 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from attnlib.errors import MissingPackageError
+from attnlib.viz.drawn import Drawn
 
 __all__ = ["Figure", "subplots"]
 
 
 class Figure(go.Figure):
-    """A plotly figure. Its export as PNG, SVG or PDF needs the extra ``export``, and a Chrome or Chromium."""
+    """A plotly figure. Its export as PNG, SVG or PDF needs the extra ``export``, and a Chrome or Chromium.
+
+    Where it has a static twin, a notebook shows and saves both: what cannot run plotly's script (plain
+    nbconvert without a network, an untrusted notebook) draws the twin.
+    """
+
+    _twin: Callable[[], Drawn] | None = None
+
+    def with_twin(self, twin: Callable[[], Drawn]) -> Figure:
+        """Return this figure with what draws the same numbers without a script."""
+        self._twin = twin
+        return self
+
+    def _ipython_display_(self) -> None:
+        import plotly.io as pio
+
+        bundle = {}
+        if self._twin is not None and pio.renderers.render_on_display and pio.renderers.default:
+            bundle = self._repr_mimebundle_()
+        if not bundle or self._twin is None:  # a renderer that opens a window of its own
+            super()._ipython_display_()
+            return
+        from IPython.display import display
+
+        twin, about = self._twin()._repr_mimebundle_()
+        display({**twin, **bundle}, metadata=about, raw=True)
 
     def to_image(self, *args: Any, **kwargs: Any) -> bytes:
         """Return the figure as a picture, as plotly does.

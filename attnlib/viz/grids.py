@@ -13,6 +13,7 @@ from attnlib.errors import InputError
 from attnlib.layout import TokenLayout
 from attnlib.profiles import LayerProfile
 from attnlib.viz.figure import Figure, subplots
+from attnlib.viz.matrix import matrix_image
 from attnlib.viz.theme import DIVERGING, FAINT, SEQUENTIAL, colour_scale, look
 
 __all__ = ["attention_matrix", "layers_and_heads", "profile_figure"]
@@ -166,7 +167,13 @@ def attention_matrix(
         edge = layout.num_prefix_tokens - 0.5
         figure.add_hline(edge, line={"color": "white", "width": 1})
         figure.add_vline(edge, line={"color": "white", "width": 1})
-    return figure
+    written = max(given.shape) <= 12 if numbers is None else numbers
+    if not (given.size and np.isfinite(given).all() and high > low):
+        return figure  # the still drawing has no colour for what is no number
+    names = {"queries": query_names, "keys": key_names}
+    return figure.with_twin(
+        lambda: matrix_image(given, **names, limits=(low, high), numbers=written, title=title or "")
+    )
 
 
 def profile_figure(

@@ -20,6 +20,7 @@ from attnlib.viz.figure import Figure
 from attnlib.viz.legend import LegendRow, facts, legend_rows
 from attnlib.viz.marks import areas
 from attnlib.viz.placing import Placement, place
+from attnlib.viz.static import overlay_image
 from attnlib.viz.theme import DIVERGING, FAINT, SEQUENTIAL, Palette, choose_palette, colour_scale, look
 
 __all__ = ["STYLES", "VALUES", "overlay"]
@@ -103,7 +104,11 @@ def overlay(
     _add_picture(figure, shown, grey=style == "bands" if grey is None else grey)
     _add_window(figure, placement)
     _finish(figure, relevance, bands, shown, placement, index, title, width, dark)
-    return figure
+    if style == "continuous" and values != "lift":
+        return figure  # the static drawing knows lift only
+    still: dict[str, Any] = {"style": style, "palette": palette, "colours": colours, "limits": limits}
+    still |= {"bands": bands, "numbers": numbers, "grey": grey, "title": title, "index": index}
+    return figure.with_twin(lambda: overlay_image(relevance, shown, longest=520, opacity=opacity, **still))
 
 
 def _values(relevance: Relevance, values: str, index: int) -> Float[np.ndarray, "row column"]:

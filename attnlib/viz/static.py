@@ -15,12 +15,22 @@ from attnlib.bands import Bands, band_map
 from attnlib.errors import InputError
 from attnlib.picture import Picture, load_picture
 from attnlib.record import Relevance
+from attnlib.viz.drawn import Drawn, drawn
 from attnlib.viz.legend import facts, legend_rows
 from attnlib.viz.marks import areas
 from attnlib.viz.placing import Placement, place
 from attnlib.viz.theme import DIVERGING, FAINT, INK, SEQUENTIAL, Palette, choose_palette, colour_map
 
-__all__ = ["coloured", "laid_over", "map_image", "overlay_image", "picture_image", "strip_image"]
+__all__ = [
+    "coloured",
+    "laid_over",
+    "map_image",
+    "overlay_image",
+    "picture_image",
+    "plain",
+    "still_font",
+    "strip_image",
+]
 
 _LINE = 19
 _GAP = 14
@@ -42,7 +52,7 @@ def overlay_image(
     legend: bool = True,
     longest: int = 720,
     title: str | None = None,
-) -> Image.Image:
+) -> Drawn:
     """Draw a map over its picture, with the legend beside it.
 
     Parameters
@@ -55,7 +65,7 @@ def overlay_image(
 
     Returns
     -------
-    An RGB image that any viewer opens.
+    An RGB image that any viewer opens; ``.alt`` says in words what it shows.
 
     Raises
     ------
@@ -79,16 +89,18 @@ def overlay_image(
     if style == "bands" and (colour_set.numbered if numbers is None else numbers):
         _write_numbers(canvas, bands, placement, index)
     _outline_window(canvas, placement)
-    if not legend:
-        return canvas
     lines = [*facts(relevance, bands, index), *placement.notes]
     if not placement.covers_all:
         lines.append("Outside the white frame the model saw nothing.")
     heading = title or f"{relevance.method}, seen from: {relevance.query}"
+    rows = [f"{row.band}, {row.text}" for row in legend_rows(bands, colour_set, index)]
+    alt = f"{heading}, over {shown.name}. {' '.join(lines[1:2] or lines)} {'; '.join(rows)}."
+    if not legend:
+        return drawn(canvas, alt)
     if style == "bands":
-        return _with_band_legend(canvas, bands, colour_set, index, heading, lines)
+        return drawn(_with_band_legend(canvas, bands, colour_set, index, heading, lines), alt)
     assert limits is not None
-    return _with_scale(canvas, limits, colours or SEQUENTIAL, opacity, heading, lines)
+    return drawn(_with_scale(canvas, limits, colours or SEQUENTIAL, opacity, heading, lines), alt)
 
 
 def picture_image(picture: Picture, *, longest: int = 720, grey: bool = False) -> Image.Image:
@@ -128,8 +140,8 @@ def strip_image(
     captions: Sequence[str],
     *,
     columns: int | None = None,
-) -> Image.Image:
-    """Set images of one size in rows, each with a caption above it.
+) -> Drawn:
+    """Set images of one size in rows, each with a caption above it; ``.alt`` tells all of it in words.
 
     Parameters
     ----------
@@ -154,9 +166,14 @@ def strip_image(
     for place_, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(place_, columns)
         left, top = column * (width + 6), row * (height + _LINE + 6)
-        draw.text((left + 2, top + 2), _plain(caption), fill=INK, font=_font(13))
+        draw.text((left + 2, top + 2), plain(caption), fill=INK, font=still_font(13))
         sheet.paste(image, (left, top + _LINE))
-    return sheet
+    words = [getattr(image, "alt", "") for image in images]
+    told = [
+        f"{caption}: {alt.removesuffix('.')}" if alt else str(caption)
+        for caption, alt in zip(captions, words, strict=True)
+    ]
+    return drawn(sheet, f"{len(images)} pictures. {'. '.join(told)}.")
 
 
 def coloured(
@@ -193,7 +210,7 @@ def _write_numbers(canvas: Image.Image, bands: Bands, placement: Placement, inde
             (x[column] * across, y[row] * down),
             str(shade),
             fill="white",
-            font=_font(14),
+            font=still_font(14),
             anchor="mm",
             stroke_width=2,
             stroke_fill="black",
@@ -226,10 +243,10 @@ def _with_band_legend(
         draw.rectangle(box, fill=row.colour, outline=FAINT)
         if colours.numbered:
             ink = INK if row.shade in (0, 2, 3) else "white"
-            draw.text((left + 13, top + 15), str(row.shade), fill=ink, font=_font(14), anchor="mm")
+            draw.text((left + 13, top + 15), str(row.shade), fill=ink, font=still_font(14), anchor="mm")
         first, second = row.text.split(": ", 1)
-        draw.text((left + 36, top), f"{row.band}: {first}", fill=INK, font=_font(14))
-        draw.text((left + 36, top + 17), second, fill=FAINT, font=_font(13))
+        draw.text((left + 36, top), f"{row.band}: {first}", fill=INK, font=still_font(14))
+        draw.text((left + 36, top + 17), second, fill=FAINT, font=still_font(13))
         top += int(_LINE * 2.2)
     _write_lines(draw, left, top + _GAP, lines)
     return sheet
@@ -246,9 +263,9 @@ def _with_scale(
     sheet, draw, left, top = _sheet(canvas, heading, lines, room=4)
     ramp = np.linspace(*limits, 240)[None, :]
     sheet.paste(map_image(ramp, limits=limits, colours=colours, size=(22, 240)), (left, top + 20))
-    draw.text((left, top), "lift (multiples of the even share)", fill=INK, font=_font(14))
-    draw.text((left, top + 44), f"{limits[0]:.3g}", fill=FAINT, font=_font(13))
-    draw.text((left + 240, top + 44), f"{limits[1]:.3g}", fill=FAINT, font=_font(13), anchor="ra")
+    draw.text((left, top), "lift (multiples of the even share)", fill=INK, font=still_font(14))
+    draw.text((left, top + 44), f"{limits[0]:.3g}", fill=FAINT, font=still_font(13))
+    draw.text((left + 240, top + 44), f"{limits[1]:.3g}", fill=FAINT, font=still_font(13), anchor="ra")
     if opacity < 1:
         lines = [f"Drawn at {100 * opacity:.0f} % opacity over the picture.", *lines]
     _write_lines(draw, left, top + 4 * _LINE, lines)
@@ -266,7 +283,7 @@ def _sheet(
     draw = ImageDraw.Draw(sheet)
     left, top = canvas.width + _GAP, 6
     for line in _folded(heading, 38):
-        draw.text((left, top), line, fill=INK, font=_font(16))
+        draw.text((left, top), line, fill=INK, font=still_font(16))
         top += 22
     return sheet, draw, left, top + 8
 
@@ -274,19 +291,20 @@ def _sheet(
 def _write_lines(draw: ImageDraw.ImageDraw, left: int, top: int, lines: Sequence[str]) -> None:
     for line in lines:
         for part in _folded(line):
-            draw.text((left, top), part, fill=INK, font=_font(13))
+            draw.text((left, top), part, fill=INK, font=still_font(13))
             top += _LINE
 
 
 def _folded(text: str, width: int = 46) -> list[str]:
-    return textwrap.wrap(_plain(text), width) or [""]
+    return textwrap.wrap(plain(text), width) or [""]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return text that PIL's own font can draw."""
     return text.encode("ascii", "replace").decode()
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def still_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return PIL's own font."""
     return ImageFont.load_default(size)

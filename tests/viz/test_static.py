@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 
 def test_static_overlay_colours_exactly_the_patches_of_each_shade(relevance, picture):
@@ -77,3 +78,55 @@ def test_a_strip_needs_a_caption_for_each_image(picture):
     assert strip_image([image] * 5, list("abcde"), columns=3).height == 2 * (50 + 25)
     with pytest.raises(InputError, match="one caption"):
         strip_image([image], [])
+
+
+def test_a_drawn_map_and_a_strip_say_in_words_what_they_show(relevance, picture):
+    from attnlib.viz import overlay_image, picture_image, strip_image
+
+    image = overlay_image(relevance, picture, longest=73)
+    assert "rollout, seen from: class" in image.alt
+    assert "Highest patch: row 3 of 7, column 4 of 5" in image.alt
+    bare = overlay_image(relevance, picture, longest=73, legend=False)
+    strip = strip_image([picture_image(picture, longest=73), bare], ["as it is", "mapped"])
+    assert strip.alt.startswith("2 pictures. as it is. mapped: rollout")
+    data, about = strip._repr_mimebundle_()
+    assert set(data) == {"image/png", "text/plain"}
+    assert about == {"alt": strip.alt}
+
+
+def test_a_matrix_has_a_static_twin_with_its_colours(monkeypatch):
+    import base64
+    import io
+
+    import IPython.display
+    import plotly.io
+    from PIL import Image
+
+    from attnlib.viz import attention_matrix
+
+    told = []
+    monkeypatch.setattr(
+        IPython.display, "display", lambda data, **options: told.append((data, options["metadata"]))
+    )
+    monkeypatch.setattr(plotly.io.renderers, "default", "plotly_mimetype")
+    weights = torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.25, 0.25]])
+    attention_matrix(
+        weights, queries=["a", "b"], keys=["x", "y", "z"], limits=(0, 1), title="<i>"
+    )._ipython_display_()
+    (data, about), *rest = told
+    assert rest == []
+    assert "application/vnd.plotly.v1+json" in data
+    assert about["alt"] == "<i>: matrix of 2 queries and 3 keys; strongest: a looks at y, 1.00."
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB"))
+    corners = [
+        tuple(pixels[140 + 40 * row + 3, 110 + 40 * column + 3]) for row in (0, 1) for column in (0, 1)
+    ]
+    assert corners[0] == (68, 1, 84)
+    assert corners[1] == (253, 231, 37)
+    assert len(set(corners)) == 4
+
+
+def test_what_is_no_number_has_no_still_drawing_but_is_shown():
+    from attnlib.viz import attention_matrix
+
+    assert attention_matrix(torch.full((2, 3), float("nan")), limits=(0, 1))._twin is None
