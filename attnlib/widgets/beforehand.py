@@ -6,21 +6,25 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 
 from attnlib.collector import paused
 
 __all__ = ["STEPS", "load_beforehand"]
 
-_REST = 0.1
+_REST = 0.5
+_BREATH = 0.1
+_LATE = 0.05
 
 
 def load_beforehand(steps: Sequence[Callable[[], object]] | None = None) -> bool:
     """Load libraries of the usual explorer between two cells of a notebook, one after another.
 
     transformers alone takes three seconds to load. A notebook imports in one cell and opens in another:
-    the kernel loads when it has nothing else to do, on its own thread, and a cell that comes meanwhile
-    waits as long as it would have taken to load by itself. Outside of a notebook nothing happens.
+    the kernel loads when it has had nothing to do for half a second, on its own thread. Cells that run
+    one after another are not held up: after each of them the rest begins anew. A cell that comes while a
+    library is loaded waits for that one only. Outside of a notebook nothing happens.
 
     Parameters
     ----------
@@ -38,25 +42,38 @@ def load_beforehand(steps: Sequence[Callable[[], object]] | None = None) -> bool
         return False
     waiting = list(STEPS if steps is None else steps)
 
-    def go_on() -> None:
-        step = waiting.pop(0)
-        with suppress(Exception):
-            step()
+    def rest(left: float) -> None:
         if waiting:
-            loop.call_later(_REST, go_on)
+            pause = min(_BREATH, left)
+            loop.call_later(pause, go_on, loop.time() + pause, left - pause)
 
-    loop.call_later(_REST, go_on)
+    def go_on(due: float, left: float) -> None:
+        if loop.time() - due > _LATE:  # the loop comes late when a cell has run meanwhile
+            rest(_REST)
+        elif left > 1e-6:
+            rest(left)
+        else:
+            with suppress(Exception):
+                waiting.pop(0)()
+            rest(_BREATH)
+
+    rest(_REST)
     return True
 
 
-def _models() -> None:
+def _library(name: str) -> None:
     with paused():
-        import_module("attnlib.models.saliency")
-        import_module("attnlib.models.packages").required("onnx", extra="models")
+        import_module(name)
 
 
 def _finders() -> None:
     import_module("attnlib.finders.libraries").load()
 
 
-STEPS = (_models, _finders)
+def _onnx() -> None:
+    import_module("attnlib.models.packages").required("onnx", extra="models")
+
+
+# what the module of the model loads by itself, in parts that each take less than a second
+_PARTS = ("sympy", "scipy.optimize", "torch.distributed.tensor", "transformers", "torchvision")
+STEPS = (*(partial(_library, name) for name in (*_PARTS, "attnlib.models.saliency")), _onnx, _finders)
