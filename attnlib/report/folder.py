@@ -117,7 +117,7 @@ def run_reports(
             tell(str(error) if repr(name) in str(error) else f"{name}: {error}")
             rest = pictures[number:]
             if rest and getattr(error, "kind", "") in _FOR_ALL:
-                tell(f"the other {len(rest)} pictures would fail in the same way and were left out")
+                tell(f"so would the pictures after it ({len(rest)}): they were left out")
                 made += [Made(_utf8(one), None, str(error)) for one in rest]
                 break
     if len(pictures) > 1 or (folder / "index.json").is_file():

@@ -229,7 +229,7 @@ def test_an_error_that_holds_for_every_picture_is_told_once_in_a_sentence(write,
     assert all("no such model" in one.problem for one in made)
     assert "ModelError: no such model" in told[0]
     assert "Traceback" not in told[0]
-    assert told[1:] == ["the other 2 pictures would fail in the same way and were left out"]
+    assert told[1:] == ["so would the pictures after it (2): they were left out"]
     assert (tmp_path / "out" / "index.html").read_text().count("no such model") == 3
 
 
