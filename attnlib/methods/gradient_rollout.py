@@ -124,12 +124,12 @@ def _weighted(
     paper="Barkan et al., Grad-SAM, CIKM 2021, arXiv:2204.11073 (its positive form, averaged over heads and "
     "layers); the product itself is gradient x input at the attention weights",
     bibtex="""@inproceedings{barkan2021gradsam,
-  title = {Grad-SAM: Explaining Transformers via Gradient Self-Attention Maps},
+  title = {{Grad-SAM}: Explaining Transformers via Gradient Self-Attention Maps},
   author = {Barkan, Oren and Hauon, Edan and Caciularu, Avi and Katz, Ori and Malkiel, Itzik
             and Armstrong, Omri and Koenigstein, Noam},
   booktitle = {Proceedings of the 30th ACM International Conference on Information and Knowledge Management},
-  pages = {2882--2887},
-  year = {2021}
+  year = {2021},
+  doi = {10.1145/3459637.3482126}
 }""",
     reference="none needed: the product of two tensors",
     options=(

@@ -69,7 +69,7 @@ def layer_scores(
     paper="Bousselham, Boggust, Chaybouti, Strobelt & Kuehne, LeGrad: An Explainability Method for Vision "
     "Transformers via Feature Formation Sensitivity, ICCV 2025, arXiv:2404.03214",
     bibtex="""@inproceedings{bousselham2025legrad,
-  title = {LeGrad: An Explainability Method for Vision Transformers via Feature Formation Sensitivity},
+  title = {{LeGrad}: An Explainability Method for Vision Transformers via Feature Formation Sensitivity},
   author = {Bousselham, Walid and Boggust, Angie and Chaybouti, Sofian and Strobelt, Hendrik
             and Kuehne, Hilde},
   booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
