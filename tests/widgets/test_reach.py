@@ -91,3 +91,23 @@ def test_maps_of_different_parts_of_the_picture_have_no_difference(scene, open_v
     message = page.locator(".av-message").nth(2)
     assert message.inner_text() == "no difference: A and B see different parts of the picture"
     assert page.errors == []
+
+
+def test_a_list_that_is_no_longer_coloured_keeps_nothing_of_its_colours(open_viewer):
+    from attnlib.layout import TokenLayout
+    from attnlib.record import AttentionRecord
+    from attnlib.widgets import viewer
+
+    weights = torch.softmax(3 * torch.randn(1, 2, 11, 11, generator=torch.Generator().manual_seed(2)), dim=-1)
+    layout = TokenLayout(None, tokens=[f"w{i}" for i in range(11)], readout=(0,))
+    page = open_viewer(viewer(AttentionRecord.from_weights([weights], layout=layout), page_size=6))
+    page.get_by_text("Colours and cuts").click()
+    page.get_by_label("patterns").check()
+    page.get_by_label("key page", exact=True).select_option("1")
+    queries = page.locator(".av-tokens").nth(0).locator(".av-token")
+    queries.nth(2).click()
+    seen = queries.nth(2).evaluate("e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]")
+    assert seen == ["rgb(255, 255, 255)", "rgb(11, 87, 208)"]
+    assert page.locator(".av-tokens").nth(0).locator("[data-band]:not([data-band=''])").count() == 0
+    titles = page.locator(".av-tokens").evaluate_all("all => all.map(one => one.dataset.title)")
+    assert titles == ["these tokens look", "at these tokens"]

@@ -97,7 +97,9 @@ class TextPane {
     this.keys.dataset.title = this.chosenTokens() === this.coloured() ? "at these tokens" : titles[1];
     paintTokens([...coloured.children], this.line.lift, this.look, this.map.difference);
     if (!one) {
-      for (const token of this.tokens.children) token.style.backgroundColor = "";
+      for (const token of this.tokens.children) { // what it was coloured with on another page
+        token.style.backgroundColor = token.style.color = token.dataset.band = "";
+      }
       const stop = [...this.keys.children].indexOf(document.activeElement); // one stop of the Tab key, not hundreds
       [...this.keys.children].forEach((token, i) => {
         token.tabIndex = i === Math.max(stop, 0) ? 0 : -1;
