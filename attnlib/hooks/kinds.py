@@ -10,12 +10,32 @@ from attnlib.hooks.calls import Call
 from attnlib.hooks.origins import TokenSequence
 from attnlib.hooks.trail import CROSS_INPUTS
 
-__all__ = ["kind_of", "pool_sequences", "roots_of"]
+__all__ = ["kind_of", "pool_sequences", "readers_streams", "roots_of"]
 
 
 def roots_of(sequence: TokenSequence | None) -> list[str]:
     """Return the arguments of the model that a sequence was made from."""
     return [] if sequence is None else [one.root for one in sequence.ancestors if one.root]
+
+
+def readers_streams(calls: Sequence[Call], streams: Sequence[str]) -> list[str]:
+    """Return the streams, where a call that reads another input belongs to the stream of its queries.
+
+    A module may be named for what it reads: the text of LXMERT looks at the picture in "visual_attention".
+    """
+    ends = [
+        [next(iter(roots_of(one)[-1:]), "") for one in (call.query_sequence, call.key_sequence)]
+        for call in calls
+    ]
+    own: dict[str, set[str]] = {}
+    for (asks, answers), stream in zip(ends, streams, strict=True):
+        if asks and asks == answers:
+            own.setdefault(asks, set()).add(stream)
+    found = []
+    for (asks, answers), stream in zip(ends, streams, strict=True):
+        known = own.get(asks, set()) if answers and asks != answers else set()
+        found.append(next(iter(known)) if len(known) == 1 else stream)
+    return found
 
 
 def pool_sequences(calls: Sequence[Call]) -> set[int]:

@@ -23,7 +23,7 @@ from attnlib.hooks.heads import (
 )
 from attnlib.hooks.inner import inner_apart
 from attnlib.hooks.joint import JointTokens, hidden_by_mask, joint_tokens
-from attnlib.hooks.kinds import kind_of, pool_sequences, roots_of
+from attnlib.hooks.kinds import kind_of, pool_sequences, readers_streams, roots_of
 from attnlib.hooks.placement import Placement
 from attnlib.hooks.replaced import without_replaced
 from attnlib.hooks.whole_items import find_whole_items
@@ -59,7 +59,8 @@ class Settler:
             self._counts = {}
         layers = []
         before: dict[str, Call] = {}
-        streams = inner_apart(merged, [self._stream(call, len(has_decoder) == 2) for call in merged])
+        named = [self._stream(call, len(has_decoder) == 2) for call in merged]
+        streams = inner_apart(merged, readers_streams(merged, named))
         for call, stream in zip(merged, streams, strict=True):
             index = self._counts.get(stream, 0)
             self._counts[stream] = index + 1
@@ -112,7 +113,7 @@ class Settler:
         pooled = pool_sequences(firsts)
         counts = {} if step else dict(self._counts)
         named = []
-        streams = inner_apart(firsts, [self._stream(call, mixed) for call in firsts])
+        streams = inner_apart(firsts, readers_streams(firsts, [self._stream(call, mixed) for call in firsts]))
         for group, stream in zip(groups, streams, strict=True):
             index = counts.get(stream, 0)
             counts[stream] = index + 1

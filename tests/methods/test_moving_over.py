@@ -19,6 +19,7 @@ LINES = {
     "chefer-vit": 'explain(scored, "generic_relevance").heatmap()',
     "chefer-clip": 'explain(pair.select(stream="vision"), "generic_relevance", variant="chefer-clip-notebook").heatmap()',
     "chefer-detr": 'explain(translated, "generic_relevance", query=2).scores',
+    "chefer-lxmert": 'explain(asked, "generic_relevance", query=0).scores',
     "legrad": 'explain(per_layer, "legrad", layers=[-2, -1]).heatmap()',
     "grad-cam": 'explain(scored, "grad_cam").heatmap()',
     "captum": 'explain(scored, "integrated_gradients", steps=20).heatmap()',
@@ -31,7 +32,7 @@ def section(root):
 
 
 @pytest.fixture(scope="module")
-def names(reference, root):
+def names(reference, root, tiny):
     import transformers
 
     from attnlib import AttentionRecord, capture, explain
@@ -68,7 +69,16 @@ def names(reference, root):
         "clip_inputs": inputs_of("clip"),
         "t5": load("T5ForConditionalGeneration", "t5"),
         "t5_inputs": inputs_of("t5"),
-    }
+        "lxmert": tiny(
+            "LxmertForQuestionAnswering", vocab_size=40, l_layers=2, x_layers=2, r_layers=2, visual_feat_dim=7,
+            num_qa_labels=5,
+        ),
+        "lxmert_inputs": {
+            "input_ids": torch.arange(1, 8)[None],
+            "visual_feats": torch.rand(1, 5, 7),
+            "visual_pos": torch.rand(1, 5, 4),
+        },
+    }  # fmt: skip
     records = re.search(r"```python\n(.*?)```", section(root), re.S)[1]
     exec(compile(records, "README.md", "exec"), known)
     return known
