@@ -240,9 +240,9 @@ class _Case:
         if self.loaded is None or self.given is None:
             return found
         try:
-            norms = token_norms(self.module, {"pixel_values": self.pixels}, self.relevance.layout)
+            norms = token_norms(self.module, self.inputs, self.relevance.layout)
         except (InputError, TypeError):
-            return found  # the model shows no hidden states, or needs more than pixels for them
+            return found  # the model shows no hidden states, or not when it is asked for them
         outlying = artifact_patches(norms)
         area = float(outlying.float().mean())
         if area:

@@ -61,8 +61,7 @@ def attention_and_answer(
         if picture.size != regions.size:
             raise InputError(f"the version {name!r} has size {picture.size}, the regions {regions.size}")
         record = capture(model, model.prepare([picture], size=size))
-        seen = record.select(stream="vision") if len(record.streams) > 1 else record
-        maps[name] = explain(seen, method, query=query, **options)
+        maps[name] = explain(record.over_picture(), method, query=query, **options)
         answer = _answer_shares(record, regions, tuple(model.labels))
         for region, values in regions.shares(maps[name]).items():
             lift = float(values["lift"][0])

@@ -78,7 +78,7 @@ class MapMaker:
             target=self.target if explains_target else None,
             internals=internals or needs_internals,
         )
-        return record.select(stream="vision") if len(record.streams) > 1 else record
+        return record.over_picture()
 
     def __call__(
         self, picture: Picture, to_picture: Callable[[float, float], tuple[float, float]] | None = None

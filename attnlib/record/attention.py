@@ -220,13 +220,31 @@ class AttentionRecord:
         ]
         if not kept:
             have = sorted({(layer.stream, layer.kind) for layer in self.layers})
+            asked = {"kind": kind, "stream": stream, "step": step}
+            told = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
             raise InputError(
-                f"no attention call has kind={kind!r}, stream={stream!r}, step={step!r}; this record holds "
-                + ", ".join(f"{s}/{k}" for s, k in have)
+                f"no attention call has {told}; this record holds " + ", ".join(f"{s}/{k}" for s, k in have)
             )
         if layers is not None:
             kept = _by_index(kept, layers)
         return replace(self, layers=tuple(kept))
+
+    def over_picture(self) -> AttentionRecord:
+        """Return the stream that holds the picture; the record itself if there is one stream only.
+
+        That is "vision", or the first stream with a patch grid (the encoder of a captioner).
+
+        Raises
+        ------
+        LayoutError
+            If no stream has a patch grid.
+        """
+        if len(self.streams) == 1:
+            return self
+        grids = [name for name in self.streams if (one := self.layouts.get(name)) is not None and one.grid]
+        if "vision" not in self.streams and not grids:
+            raise LayoutError(f"none of the streams {', '.join(self.streams)} has a patch grid: select one")
+        return self.select(stream="vision" if "vision" in self.streams else grids[0])
 
     def to_frame(self) -> pandas.DataFrame:
         """Return one row per attention call: who made it, between how many tokens, what is kept of it."""

@@ -97,7 +97,7 @@ def map_picture(
         chosen_method = "rollout"  # labels of pixels or boxes: no one score to explain
         record = _captured(loaded, prepared, chosen_method, None)
     card = METHODS[chosen_method]
-    seen = record.select(stream="vision") if len(record.streams) > 1 else record
+    seen = record.over_picture()
     chosen = dict(options or {})
     if start_layer is not None:
         chosen["start_layer"] = start_layer

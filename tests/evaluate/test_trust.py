@@ -248,6 +248,19 @@ def test_a_map_over_words_has_its_known_truth_from_sentences():
     assert number.verdict == "better"
 
 
+@pytest.mark.parametrize(("name", "size"), [("scenes-captioner", None), ("scenes-vit", 128)])
+def test_artifacts_are_looked_for_with_all_that_the_model_takes(name, size):
+    from attnlib import capture, explain, load_model
+    from attnlib.evaluate import make_scene, trust
+
+    loaded = load_model(name)
+    prepared = loaded.prepare([make_scene(5, 1).picture], size=size)
+    relevance = explain(capture(loaded, prepared).over_picture(), "rollout")
+    told = trust(relevance, loaded, prepared, checks="artifacts")
+    assert told.left_out.keys().isdisjoint({"artifacts"})
+    assert "artifact_share" in [n.name for n in told.numbers] or "outlying norm" in " ".join(told.notes)
+
+
 def test_html_escapes_and_brings_no_scripts(full):
     from dataclasses import replace
 

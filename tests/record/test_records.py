@@ -86,3 +86,21 @@ def test_a_layout_given_by_hand_leaves_the_query_of_a_pooling_head_alone():
         ("self", True, True),
         ("pool", False, True),
     ]
+
+
+def test_the_stream_that_holds_the_picture_is_found():
+    from attnlib import AttentionRecord, TokenLayout
+    from attnlib.errors import InputError, LayoutError
+    from attnlib.record import GivenCall
+
+    words = GivenCall("decoder", torch.rand(1, 2, 3, 3))
+    patches = GivenCall("encoder", torch.rand(1, 2, 7, 7))
+    record = AttentionRecord.from_streams([words, patches], layouts={"encoder": TokenLayout((2, 3), 8, 1)})
+    assert record.over_picture().streams == ("encoder",)
+    assert record.select(stream="decoder").over_picture().streams == ("decoder",)
+    with pytest.raises(LayoutError, match="encoder has a patch grid: select one"):
+        AttentionRecord.from_streams([words, patches]).over_picture()
+    with pytest.raises(
+        InputError, match="no attention call has stream='vision'; this record holds decoder/self"
+    ):
+        record.select(stream="vision")

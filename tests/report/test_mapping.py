@@ -88,3 +88,12 @@ def test_a_model_whose_layers_cannot_be_multiplied_is_shown_by_its_last_layer_an
     for asked in ({"method": "gradient_rollout"}, {"start_layer": 0}):
         with pytest.raises(InputError, match="name layers of one size"):
             map_picture("sample:poster", model=str(tmp_path), **asked)
+
+
+def test_a_model_that_writes_is_mapped_by_its_encoder():
+    from attnlib.report import map_picture
+
+    mapped = map_picture("sample:poster", model="scenes-captioner")
+    assert (mapped.record.streams, mapped.relevance.method) == (("encoder",), "rollout")
+    assert mapped.bands.labels.shape == (1, 12, 12)
+    assert "next token" in mapped.said.sentences[0]
