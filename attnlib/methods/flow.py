@@ -96,6 +96,7 @@ def flow(
     if variant:
         scores = scores * inverse(scores.sum(dim=-1, keepdim=True))[0]
     said = solvers[0] if len(set(solvers)) == 1 else solvers
+    notes += request.left_out
     return Answer(scores if every else scores.squeeze(1), query=words, notes=notes, options={"solver": said})
 
 

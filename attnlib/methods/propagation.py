@@ -65,7 +65,9 @@ def propagated(
         result.identity = None
         return answer_of(result, request.pool_words, False)
     starts = request.starts(layers[-1])
-    return answer_of(run(layers, starts.weights, transition), starts.words, starts.every)
+    result = run(layers, starts.weights, transition)
+    result.notes += request.left_out
+    return answer_of(result, starts.words, starts.every)
 
 
 def answer_of(result: Propagated, words: str, every: bool) -> Answer:

@@ -108,6 +108,16 @@ class Request:
         return self.pool is not None and (asked is None or (isinstance(asked, str) and asked in words))
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """What a product of the self-attention layers leaves out, for a reader of the map."""
+        if not any(layer.kind == "cross" for layer in self.record.layers):
+            return ()
+        return (
+            f"what the {self.stream} reads from another stream takes no part; generic_relevance on the whole "
+            "record follows it",
+        )
+
+    @property
     def pool_words(self) -> str:
         """What the row of :attr:`pool` is called."""
         return "class" if self.class_attention else POOLER_ROW

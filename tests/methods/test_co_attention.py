@@ -74,3 +74,14 @@ def test_generic_relevance_follows_the_papers_rules(lxmert, normalise):
             lxmert, "generic_relevance", query=0, query_stream=query, key_stream=keys, normalise=normalise
         )
         torch.testing.assert_close(found.scores, relevance[query, keys][:, 0], rtol=1e-8, atol=1e-12)
+
+
+def test_a_product_of_one_streams_own_layers_says_that_it_leaves_the_other_out(lxmert):
+    from attnlib import explain
+
+    text = lxmert.select(stream="text")
+    for name in ("rollout", "gradient_rollout", "flow"):
+        notes = explain(text, name, query=0).notes
+        assert sum("what the text reads from another stream takes no part" in note for note in notes) == 1
+    alone = text.select(kind="self")
+    assert not any("takes no part" in note for note in explain(alone, "rollout", query=0).notes)
