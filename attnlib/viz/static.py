@@ -103,13 +103,13 @@ def overlay_image(
     return drawn(_with_scale(canvas, limits, colours or SEQUENTIAL, opacity, heading, lines), alt)
 
 
-def picture_image(picture: Picture, *, longest: int = 720, grey: bool = False) -> Image.Image:
+def picture_image(picture: Picture, *, longest: int = 720, grey: bool = False) -> Drawn:
     """Return the picture in RGB at a readable size, enlarged or reduced to ``longest`` pixels."""
     height, width = picture.size
     scale = longest / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     image = picture.to_pil().convert("L" if grey else "RGB").convert("RGB")
-    return image.resize(size, Image.Resampling.LANCZOS)
+    return drawn(image.resize(size, Image.Resampling.LANCZOS), f"the picture {picture.name}")
 
 
 def map_image(
@@ -170,7 +170,9 @@ def strip_image(
         sheet.paste(image, (left, top + _LINE))
     words = [getattr(image, "alt", "") for image in images]
     told = [
-        f"{caption}: {alt.removesuffix('.')}" if alt else str(caption)
+        (alt if alt.startswith(str(caption)) else f"{caption}: {alt}").removesuffix(".")
+        if alt
+        else str(caption)
         for caption, alt in zip(captions, words, strict=True)
     ]
     return drawn(sheet, f"{len(images)} pictures. {'. '.join(told)}.")

@@ -87,8 +87,8 @@ def test_a_drawn_map_and_a_strip_say_in_words_what_they_show(relevance, picture)
     assert "rollout, seen from: class" in image.alt
     assert "Highest patch: row 3 of 7, column 4 of 5" in image.alt
     bare = overlay_image(relevance, picture, longest=73, legend=False)
-    strip = strip_image([picture_image(picture, longest=73), bare], ["as it is", "mapped"])
-    assert strip.alt.startswith("2 pictures. as it is. mapped: rollout")
+    strip = strip_image([picture_image(picture, longest=73), bare], ["the picture", "mapped"])
+    assert strip.alt.startswith(f"2 pictures. the picture {picture.name}. mapped: rollout")
     data, about = strip._repr_mimebundle_()
     assert set(data) == {"image/png", "text/plain"}
     assert about == {"alt": strip.alt}
