@@ -111,3 +111,30 @@ def test_a_list_that_is_no_longer_coloured_keeps_nothing_of_its_colours(open_vie
     assert page.locator(".av-tokens").nth(0).locator("[data-band]:not([data-band=''])").count() == 0
     titles = page.locator(".av-tokens").evaluate_all("all => all.map(one => one.dataset.title)")
     assert titles == ["these tokens look", "at these tokens"]
+
+
+def test_small_maps_of_layers_with_unequal_heads_stand_in_a_row_each(open_viewer):
+    from attnlib.layout import TokenLayout
+    from attnlib.record import AttentionRecord
+    from attnlib.widgets import viewer
+
+    generator = torch.Generator().manual_seed(3)
+    weights = [torch.softmax(torch.randn(1, h, 16, 16, generator=generator), dim=-1) for h in (2, 5, 3)]
+    record = AttentionRecord.from_weights(weights, layout=TokenLayout((3, 5), 13, ("class",), readout=(0,)))
+    picture = np.random.default_rng(5).integers(0, 255, (39, 65, 3), dtype=np.uint8)
+    page = open_viewer(viewer(record, picture, small_maps="all"))
+    boxes = page.locator(".av-multiples button").evaluate_all(
+        "all => all.map(e => [e.offsetLeft, e.offsetTop])"
+    )
+    tops = [top for _, top in boxes]
+    assert len(set(tops[:2])) == len(set(tops[2:7])) == len(set(tops[7:])) == 1
+    assert tops[0] < tops[2] < tops[7]
+    assert boxes[0][0] == boxes[2][0] == boxes[7][0]
+    page.get_by_role("button", name="layer 1, head 4").focus()
+    for key, place in (
+        ("ArrowDown", "layer 2, head 2"),
+        ("ArrowUp", "layer 1, head 2"),
+        ("ArrowUp", "layer 0, head 1"),
+    ):
+        page.keyboard.press(key)
+        assert page.locator(".av-caption").first.inner_text().startswith(place)

@@ -138,8 +138,14 @@ class Multiples {
   }
 
   build(cells, columns) {
-    this.columns = columns;
     this.marked = null;
+    this.rows = []; // places of the cells, row by row: layers may have unequal numbers of heads
+    cells.forEach((cell, n) => {
+      const before = cells[n - 1];
+      const next = !before || (cell.layer !== before.layer && cell.head !== before.head);
+      if (next || this.rows.at(-1).length === columns) this.rows.push([]);
+      this.rows.at(-1).push(n);
+    });
     this.element.style.setProperty("--av-columns", columns);
     this.cells = cells.map((cell) => {
       const canvas = make("canvas", { className: "av-small" }, { "aria-hidden": "true" });
@@ -149,14 +155,17 @@ class Multiples {
       box.tabIndex = -1;
       return { box, canvas, most, image: null, layer: cell.layer, head: cell.head };
     });
+    for (const [first] of this.rows) this.cells[first].box.style.gridColumnStart = 1;
     this.element.replaceChildren(this.caption, ...this.cells.map((cell) => cell.box));
   }
 
   key(event) {
-    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns }[event.key];
+    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
     const at = this.cells.findIndex((cell) => cell.box === document.activeElement);
     if (!step || at < 0) return;
-    const to = this.cells[at + step];
+    const row = this.rows.findIndex((one) => one.includes(at));
+    const there = this.rows[row + step[0]];
+    const to = this.cells[step[0] ? there?.[Math.min(this.rows[row].indexOf(at), there.length - 1)] : at + step[1]];
     if (to) { to.box.focus(); to.box.click(); }
     event.preventDefault();
     event.stopPropagation();
