@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from attnlib.errors import MissingPackageError
+from attnlib.errors import InputError, MissingPackageError
 from attnlib.viz.drawn import Drawn
 
 __all__ = ["Figure", "subplots"]
@@ -18,8 +18,7 @@ __all__ = ["Figure", "subplots"]
 class Figure(go.Figure):
     """A plotly figure. Its export as PNG, SVG or PDF needs the extra ``export``, and a Chrome or Chromium.
 
-    Where it has a static twin, a notebook shows and saves both: what cannot run plotly's script (plain
-    nbconvert without a network, an untrusted notebook) draws the twin.
+    Where no script of plotly's runs, as in plain nbconvert without a network, :meth:`still` shows it.
     """
 
     _twin: Callable[[], Drawn] | None = None
@@ -29,19 +28,20 @@ class Figure(go.Figure):
         self._twin = twin
         return self
 
-    def _ipython_display_(self) -> None:
-        import plotly.io as pio
+    def still(self) -> Drawn:
+        """Return the same numbers as a PIL picture, as they were given to the figure.
 
-        bundle = {}
-        if self._twin is not None and pio.renderers.render_on_display and pio.renderers.default:
-            bundle = self._repr_mimebundle_()
-        if not bundle or self._twin is None:  # a renderer that opens a window of its own
-            super()._ipython_display_()
-            return
-        from IPython.display import display
-
-        twin, about = self._twin()._repr_mimebundle_()
-        display({**twin, **bundle}, metadata=about, raw=True)
+        Raises
+        ------
+        InputError
+            If there is no such picture: overlays and attention matrices have one.
+        """
+        if self._twin is None:
+            raise InputError(
+                "this figure has no still picture; overlays of bands or lift, and matrices of finite numbers "
+                'have one. figure.write_image("figure.png") needs the extra export'
+            )
+        return self._twin()
 
     def to_image(self, *args: Any, **kwargs: Any) -> bytes:
         """Return the figure as a picture, as plotly does.

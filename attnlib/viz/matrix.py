@@ -44,7 +44,7 @@ def matrix_image(
     left, top = (_ROOM, _TOP + _ROOM) if named else (24, _TOP + 24)
     cells = map_image(values, limits=limits, size=(down * cell, across * cell))
     ramp = map_image(np.linspace(*limits, 100)[None, :], limits=limits, size=(12, 100))
-    sheet = Image.new("RGB", (max(left + cells.width + 20, left + 380), top + cells.height + 40), "white")
+    sheet = Image.new("RGB", (max(left + cells.width + 20, left + 420), top + cells.height + 40), "white")
     sheet.paste(cells, (left, top))
     pen = ImageDraw.Draw(sheet)
     pen.text((6, 6), plain(title), INK, still_font(15))

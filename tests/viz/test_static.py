@@ -94,30 +94,14 @@ def test_a_drawn_map_and_a_strip_say_in_words_what_they_show(relevance, picture)
     assert about == {"alt": strip.alt}
 
 
-def test_a_matrix_has_a_static_twin_with_its_colours(monkeypatch):
-    import base64
-    import io
-
-    import IPython.display
-    import plotly.io
-    from PIL import Image
-
+def test_a_matrix_has_a_still_twin_with_its_colours():
     from attnlib.viz import attention_matrix
 
-    told = []
-    monkeypatch.setattr(
-        IPython.display, "display", lambda data, **options: told.append((data, options["metadata"]))
-    )
-    monkeypatch.setattr(plotly.io.renderers, "default", "plotly_mimetype")
     weights = torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.25, 0.25]])
-    attention_matrix(
-        weights, queries=["a", "b"], keys=["x", "y", "z"], limits=(0, 1), title="<i>"
-    )._ipython_display_()
-    (data, about), *rest = told
-    assert rest == []
-    assert "application/vnd.plotly.v1+json" in data
-    assert about["alt"] == "<i>: matrix of 2 queries and 3 keys; strongest: a looks at y, 1.00."
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB"))
+    names = {"queries": ["a", "b"], "keys": ["x", "y", "z"]}
+    still = attention_matrix(weights, **names, limits=(0, 1), title="<i>").still()
+    assert still.alt == "<i>: matrix of 2 queries and 3 keys; strongest: a looks at y, 1.00."
+    pixels = np.asarray(still)
     corners = [
         tuple(pixels[140 + 40 * row + 3, 110 + 40 * column + 3]) for row in (0, 1) for column in (0, 1)
     ]
@@ -126,7 +110,13 @@ def test_a_matrix_has_a_static_twin_with_its_colours(monkeypatch):
     assert len(set(corners)) == 4
 
 
-def test_what_is_no_number_has_no_still_drawing_but_is_shown():
+def test_an_overlay_has_a_still_twin_and_what_has_none_says_so(relevance, picture):
+    from attnlib import overlay
+    from attnlib.errors import InputError
     from attnlib.viz import attention_matrix
 
-    assert attention_matrix(torch.full((2, 3), float("nan")), limits=(0, 1))._twin is None
+    assert "rollout, seen from: class" in overlay(relevance, picture).still().alt
+    with pytest.raises(InputError, match="no still picture"):
+        overlay(relevance, picture, style="continuous", values="score").still()
+    with pytest.raises(InputError, match="no still picture"):
+        attention_matrix(torch.full((2, 3), float("nan")), limits=(0, 1)).still()
