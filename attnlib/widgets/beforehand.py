@@ -13,7 +13,7 @@ from attnlib.collector import paused
 
 __all__ = ["STEPS", "load_beforehand"]
 
-_REST = 0.5
+_REST = 1.0
 _BREATH = 0.1
 _LATE = 0.05
 
@@ -22,7 +22,7 @@ def load_beforehand(steps: Sequence[Callable[[], object]] | None = None) -> bool
     """Load libraries of the usual explorer between two cells of a notebook, one after another.
 
     transformers alone takes three seconds to load. A notebook imports in one cell and opens in another:
-    the kernel loads when it has had nothing to do for half a second, on its own thread. Cells that run
+    the kernel loads when it has had nothing to do for a second, on its own thread. Cells that run
     one after another are not held up: after each of them the rest begins anew. A cell that comes while a
     library is loaded waits for that one only. Outside of a notebook nothing happens.
 

@@ -16,6 +16,7 @@ import torch
 
 from attnlib.errors import AttnlibError, InputError
 from attnlib.hooks import capture
+from attnlib.hooks.blocks import block_of, norms_of_blocks, stoppable
 from attnlib.interpretation import Interpretation, interpret
 from attnlib.methods import METHODS, explain
 from attnlib.models import LoadedModel, load_model
@@ -23,14 +24,12 @@ from attnlib.picture import Picture, load_picture
 from attnlib.profiles import layer_profile
 from attnlib.record import AttentionRecord, Relevance
 from attnlib.regions import Regions
-from attnlib.widgets.block_norms import block_of, norms_of_blocks
 from attnlib.widgets.image_source import image_layers, readout_row
 from attnlib.widgets.poster import shown_relevance
 from attnlib.widgets.state import ExplorerState
 from attnlib.widgets.telling import region_table
 from attnlib.widgets.viewing import Viewer, viewer
 from attnlib.widgets.whole_file import write_whole
-from attnlib.widgets.work import stoppable
 
 __all__ = ["ATTENTION", "Bench", "Findings"]
 

@@ -14,6 +14,7 @@ import torch
 from attnlib.bands import percent
 from attnlib.errors import AttnlibError, InputError
 from attnlib.hooks import capture
+from attnlib.hooks.blocks import stoppable
 from attnlib.layout import TokenLayout
 from attnlib.models import LoadedModel
 from attnlib.record import AttentionRecord, Relevance
@@ -24,7 +25,6 @@ from attnlib.widgets.state import ExplorerState
 from attnlib.widgets.telling import message, sentences, token_table
 from attnlib.widgets.text_source import text_parts, token_labels, token_share
 from attnlib.widgets.viewing import Viewer, viewer
-from attnlib.widgets.work import stoppable
 
 __all__ = ["PICTURE_SUFFIXES", "SAMPLE_TEXTS", "TextBench", "TextProfile", "reads_text"]
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-
-from torch import nn
+from collections.abc import Callable, Sequence
 
 from attnlib.errors import AttnlibError
 
-__all__ = ["Cancelled", "Step", "Worker", "stoppable"]
+__all__ = ["Cancelled", "Step", "Worker"]
 
 Step = tuple[str, Callable[[], None]]
 
@@ -100,18 +97,3 @@ class Worker:
                 problem = error
         if not cancel.is_set() or isinstance(problem, Cancelled):
             self._on_end(problem)
-
-
-@contextmanager
-def stoppable(model: nn.Module, check: Callable[[], None]) -> Iterator[None]:
-    """Call ``check`` before every block of a model, so that a forward pass can be stopped between them.
-
-    Blocks are the members of its lists of modules. All hooks are gone afterwards.
-    """
-    blocks = [one for parts in model.modules() if isinstance(parts, nn.ModuleList) for one in parts]
-    handles = [one.register_forward_pre_hook(lambda *_: check()) for one in blocks]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -210,7 +210,8 @@ def test_a_cancelled_job_stops_before_its_next_step_and_says_so():
 def test_a_forward_pass_stops_between_two_blocks_and_leaves_no_hook():
     from torch import nn
 
-    from attnlib.widgets.work import Cancelled, Worker, stoppable
+    from attnlib.hooks.blocks import stoppable
+    from attnlib.widgets.work import Cancelled, Worker
 
     ran, ended = [], []
 

@@ -177,7 +177,7 @@ def test_a_search_that_fails_is_told_and_tried_again(scene, monkeypatch):
 def test_norms_are_heard_in_the_one_pass_and_are_those_of_the_hidden_states():
     from attnlib import explore
     from attnlib.evaluate.artifacts import token_norms
-    from attnlib.widgets.block_norms import block_of
+    from attnlib.hooks.blocks import block_of
 
     opened = explore("scenes-vit", regions=None)
     assert opened.wait(60)
@@ -193,7 +193,7 @@ def test_norms_are_heard_in_the_one_pass_and_are_those_of_the_hidden_states():
 def test_a_list_of_bare_attention_layers_holds_no_hidden_states():
     from torch import nn
 
-    from attnlib.widgets.block_norms import block_of, norms_of_blocks
+    from attnlib.hooks.blocks import block_of, norms_of_blocks
 
     model = nn.Module()
     model.layers = nn.ModuleList(

@@ -1,4 +1,4 @@
-"""Norms of hidden states, heard while the model runs anyway: artifact patches need no second pass."""
+"""Hooks on the blocks of a model while it runs: norms are heard in passing, and a pass can be stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,22 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["block_of", "norms_of_blocks"]
+__all__ = ["block_of", "norms_of_blocks", "stoppable"]
+
+
+@contextmanager
+def stoppable(model: nn.Module, check: Callable[[], None]) -> Iterator[None]:
+    """Call ``check`` before every block of a model, so that a forward pass can be stopped between them.
+
+    Blocks are the members of its lists of modules. All hooks are gone afterwards.
+    """
+    blocks = [one for parts in model.modules() if isinstance(parts, nn.ModuleList) for one in parts]
+    handles = [one.register_forward_pre_hook(lambda *_: check()) for one in blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
