@@ -38,6 +38,7 @@ class Describer:
         self._causal: dict[str, bool] = {}
         self._known: dict[int, TokenLayout | None] = {}
         self.problems: dict[str, str] = {}
+        self._raw: dict[str, str] = {}
         self.unread: set[str] = set()
         self._read: dict[int, list[int]] = {}
 
@@ -53,6 +54,14 @@ class Describer:
             if call.query_sequence is not None and layer.kind == "self":
                 owners.setdefault(id(call.query_sequence), layer.stream)
         for call, layer in settled:
+            if layer.unplaced is not None:  # its axes run over a window, not over the tokens
+                if layer.kind == "self":
+                    self._raw.setdefault(
+                        layer.stream,
+                        f"{layer.name} has weights inside windows only, not at the places of the tokens "
+                        f"({layer.unplaced}): window_weights() gives them raw, without a layout",
+                    )
+                continue
             layer.query_layout = self._layout(call.query_sequence, layer.stream, layer.num_queries)
             layer.key_layout = self._layout(call.key_sequence, layer.stream, layer.num_keys)
             if layer.kind == "self" and layer.num_queries == layer.num_keys:
@@ -65,7 +74,8 @@ class Describer:
                 layer.key_stream = owners.get(id(sequence))
                 layer.key_layout = layer.key_layout or self._layout(sequence, layer.stream, layer.num_keys)
         record.layouts = {**record.layouts, **self._streams([layer for _, layer in settled])}
-        record.layout_problem = next(iter(self.problems.values()), None)
+        raw = (why for stream, why in self._raw.items() if stream not in record.layouts)
+        record.layout_problem = next(iter(self.problems.values()), next(raw, None))
         for call, layer in settled:
             self._mark_seen(call, layer, record)
 

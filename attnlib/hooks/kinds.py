@@ -72,7 +72,7 @@ def kind_of(call: Call, pooled: set[int]) -> str:
             return "pool" if num_queries == 1 or id(query) in pooled else "cross"
         if key.root:
             return "cross"
-    if _has_cross_input(call):
+    if _has_cross_input(call) or (key is None and call.frame.other_keys):
         return "cross"
     if num_queries == num_keys or (query is not None and key is None):
         return "self"

@@ -30,6 +30,14 @@ class Frame:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     named: Mapping[str, Tensor] = field(default_factory=dict)  # of an outermost module: all its inputs
+    other_keys: bool = field(init=False)  # called with a query, and something else for both keys and values
+
+    def __post_init__(self) -> None:
+        """Note what ``forget`` would take away."""
+        given = dict(zip(("query", "key", "value"), self.args, strict=False)) | dict(self.kwargs)
+        query, key, value = (given.get(word) for word in ("query", "key", "value"))
+        tensors = isinstance(query, Tensor) and isinstance(key, Tensor)
+        self.other_keys = tensors and key is value and key is not query
 
     def forget(self) -> None:
         """Let the hidden states go that the module was called with; what all layers share stays."""

@@ -310,3 +310,47 @@ def test_an_encoder_is_read_where_its_decoder_looks():
     record = capture(model.eval(), given)
     assert record.layouts["encoder"].readout == tuple(range(26))
     assert record.layouts["decoder"].readout == (2,)
+
+
+@pytest.mark.parametrize(("same", "kind", "keys"), [(False, "cross", 8), (True, "self", 6)])
+def test_a_key_of_zeros_that_torch_adds_does_not_turn_cross_attention_into_self_attention(same, kind, keys):
+    from attnlib import capturing
+
+    torch.manual_seed(0)
+    module = nn.MultiheadAttention(12, 3, batch_first=True, add_zero_attn=True).eval()
+    model = nn.ModuleDict({"attention": module})
+    asks = torch.randn(2, 5, 12)
+    answers = asks if same else torch.randn(2, 7, 12)
+    with torch.no_grad(), capturing(model) as record:
+        module(asks, answers, answers)
+    expected = module(asks, answers, answers, average_attn_weights=False)[1]
+    (layer,) = record.layers
+    assert (layer.kind, layer.num_keys) == (kind, keys)
+    torch.testing.assert_close(layer.weights(), expected.detach(), rtol=1e-5, atol=1e-6)
+
+
+class _OverlappingWindows(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.project = nn.Embedding(31, 12), nn.Linear(12, 36)
+
+    def forward(self, input_ids):
+        windows = self.embedding(input_ids).unfold(1, 4, 2).mT.flatten(0, 1).cumsum(1)
+        query, key, value = self.project(windows)[:, None].chunk(3, -1)
+        return nn.functional.scaled_dot_product_attention(query, key, value).mean(2)
+
+
+def test_weights_inside_windows_only_have_no_layout_of_the_size_of_a_window():
+    from attnlib import capturing
+    from attnlib.errors import LayoutError
+
+    torch.manual_seed(0)
+    model = _OverlappingWindows().eval()
+    with torch.no_grad(), capturing(model) as record:
+        model(torch.randint(0, 31, (2, 10)))
+    (layer,) = record.layers
+    assert layer.window_weights().shape == (8, 1, 4, 4)
+    assert layer.key_layout is None
+    assert record.layouts == {}
+    with pytest.raises(LayoutError, match=r"window_weights\(\) gives them raw"):
+        _ = record.layout
