@@ -290,6 +290,6 @@ def test_a_method_that_needs_rows_that_were_not_kept_says_so(model, pixels, meth
     from attnlib.errors import InputError
 
     record = capture(model, {"pixel_values": pixels}, target=3, queries=[0, 3])
-    with pytest.raises(InputError, match=r" and \d+ more of the queries .* was not captured; kept: \[0, 3\]"):
+    with pytest.raises(InputError, match=r"of the queries .* was not captured; kept: \[0, 3\]"):
         explain(record, method)
     assert explain(record, "raw", query=3).scores.shape == (2, 36)

@@ -65,7 +65,7 @@ class PicturePreparer:
         return Prepared({"pixel_values": torch.from_numpy(np.stack(values))}, tuple(views))
 
     def _pixels(self, image: Image.Image) -> np.ndarray:
-        values = np.asarray(self.processor(images=[image], return_tensors="np")["pixel_values"])
+        values = np.asarray(self.processor(images=[image], return_tensors="pt")["pixel_values"])
         if values.ndim != 4 or values.shape[0] != 1:
             raise PictureError(
                 f"the processor of this model cuts pictures into pieces (it returned {list(values.shape)}); "

@@ -165,6 +165,8 @@ def test_windows_stand_at_their_image_positions(library, implementation):
         "window_size": 4,
         "attn_implementation": implementation,
     }
+    if implementation == "sdpa" and not library.SwinModel._supports_sdpa:
+        pytest.skip("this version of transformers writes Swin's softmax by hand")
     model = build(library, "SwinModel", "SwinConfig", **options)
     record = capture(model, {"pixel_values": picture(32, 32)})
     assert [one.num_keys for one in record.layers] == [256, 256, 64, 64]
