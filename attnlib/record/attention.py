@@ -276,7 +276,10 @@ class AttentionRecord:
             If the record holds no steps, or those of a layer do not continue one another.
         """
         if not any(layer.step is not None for layer in self.layers):
-            raise InputError("this record holds no generation steps to join: capture model.generate(...)")
+            raise InputError(
+                "this record holds no generation steps to join: capture model.generate(...) with its cache "
+                "(use_cache=True); without one, each forward pass has all rows of its own"
+            )
         by_layer: dict[tuple[str, int], list[LayerAttention]] = {}
         for layer in self.layers:
             by_layer.setdefault((layer.stream, layer.index), []).append(layer)
