@@ -173,7 +173,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         if "failed" in row:
             lines.append(_line([row["case"], "did not run", *[""] * (len(columns) - 2)]))
             continue
-        ratios = (f"{row[word]:.2f}" for word in ("held", "ratio"))
+        ratios = (f"{row[word]:.2f}" if word in row else "not measured" for word in ("held", "ratio"))
         memory = (row[f"{word} MB"] for word in ("plain", "ours", "kept"))
         lines.append(_line([row["case"], row["plain s"], *ratios, BOUNDS.get(row["case"], ""), *memory]))
     for row in rows:
