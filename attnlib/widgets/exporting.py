@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,7 +100,7 @@ def _encoded(image: Image.Image, suffix: str) -> bytes:
 
 
 def parameters_yaml(parameters: dict[str, Any], beyond: Sequence[str] = ()) -> str:
-    """Return parameters as a YAML file that papermill reads (every JSON value is YAML).
+    """Return parameters as a YAML file that papermill reads.
 
     Parameters
     ----------
@@ -111,5 +112,16 @@ def parameters_yaml(parameters: dict[str, Any], beyond: Sequence[str] = ()) -> s
         f"A view of the explorer. In this folder: papermill {notebook}.ipynb out.ipynb -f THIS_FILE",
         *beyond,
     ]
-    head = "".join(f"# {' '.join(line.split())}\n" for line in lines)
-    return head + "".join(f"{name}: {json.dumps(value)}\n" for name, value in parameters.items())
+    plain = ("".join(one if one.isprintable() else " " for one in line) for line in lines)
+    head = "".join(f"# {' '.join(line.split())}\n" for line in plain)
+    return head + "".join(f"{name}: {_yaml(value)}\n" for name, value in parameters.items())
+
+
+def _yaml(value: Any) -> str:
+    """Return JSON that YAML reads alike: signs beyond 16 bits are one escape there, and DEL is one too."""
+
+    def joined(pair: re.Match[str]) -> str:
+        return f"\\U{ord(json.loads(chr(34) + pair[0] + chr(34))):08x}"
+
+    text = json.dumps(value).replace("\x7f", "\\u007f")
+    return re.sub(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}", joined, text)

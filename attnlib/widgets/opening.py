@@ -56,7 +56,7 @@ def explore(
     model : what ``load_model`` returned or takes, or a record that was captured elsewhere. A picture alone
         (a file, "sample:NAME", pixels) is shown with the usual model.
     picture : anything ``load_picture`` takes; for a model of text a text, a pair of texts (tuple) or a
-        list of them. A sample if omitted.
+        list of them. A sample if omitted; a record of a picture needs its own.
     method : a name in METHODS, or "attention" for layers and heads only.
     options : options of the method.
     target : what a gradient method explains.
@@ -95,6 +95,10 @@ def explore(
         load_finders()  # first, for two threads that load libraries may see them half loaded
         bench.look()  # beside the loading of the model, which keeps one core busy
     record, loaded = (model, None) if isinstance(model, AttentionRecord) else (None, _loaded(model))
+    if record is not None and picture is None and picture_parts(record):
+        raise InputError(
+            "this record is of a picture: give explore that picture too, explore(record, picture)"
+        )
     text = reads_text(loaded) if loaded is not None else record is not None and not picture_parts(record)
     if bench is None or text:
         bench = TextBench(state) if text else Bench(state)
@@ -156,8 +160,16 @@ def _is_picture(given: Any) -> bool:
     return isinstance(given, (Picture, Image.Image, np.ndarray, bytes))
 
 
-def _loaded(model: LoadedModel | str) -> LoadedModel:
-    return load_model(model) if isinstance(model, str) else model
+def _loaded(model: Any) -> LoadedModel:
+    if isinstance(model, (str, os.PathLike)):
+        return load_model(os.fspath(model))
+    if isinstance(model, LoadedModel):
+        return model
+    raise InputError(
+        "explore takes a model (a name, a folder, or what load_model returned), a record, or a picture "
+        f"first; got {type(model).__name__}. A model of your own: "
+        "record = attnlib.capture(model, inputs), then explore(record, picture)"
+    )
 
 
 def _picture_for(loaded: LoadedModel | None, picture: Any) -> Any:

@@ -168,3 +168,13 @@ def test_size_options_and_both_texts_are_among_the_parameters(root):
     given = texts.parameters()
     assert (given["sentence"], given["other"]) == ("and another", "one text")
     assert _notebook_takes(root, "09_text_attention", given) == given
+
+
+@pytest.mark.parametrize(
+    "words", ["smile \U0001f600 and \x7f \u2028", r"not a sign: \ud83d\ude00 \n", "a: b # c - 'd' \"e\""]
+)
+def test_any_text_comes_back_from_the_parameters_as_it_was(words):
+    from attnlib.widgets.exporting import parameters_yaml
+
+    given = {"sentence": words, "options": {words: [words, 1.5, None]}}
+    assert yaml.safe_load(parameters_yaml(given, [words])) == given

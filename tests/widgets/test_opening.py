@@ -222,3 +222,20 @@ def test_a_picture_alone_is_shown_with_the_usual_model(given, tmp_path):
     assert opened.state.model == "dinov2-small-saliency"
     assert opened.wait(60)
     assert opened.problem.value == ""
+
+
+def test_a_record_of_a_picture_is_never_shown_over_another_one(scene):
+    from attnlib import explore
+    from attnlib.errors import InputError
+
+    with pytest.raises(InputError, match=r"explore\(record, picture\)"):
+        explore(scene["record"])
+
+
+@pytest.mark.parametrize("given", [42, None, [1, 2]])
+def test_what_is_neither_model_nor_record_nor_picture_is_refused_in_words(given):
+    from attnlib import explore
+    from attnlib.errors import InputError
+
+    with pytest.raises(InputError, match=r"takes a model.*got (int|NoneType|list)"):
+        explore(given)
