@@ -29,6 +29,7 @@ MODULE_FILES = (
     "image_pane.js",
     "text_difference.js",
     "text_pane.js",
+    "kernel.js",
     "viewer.js",
     "controlling.js",
 )

@@ -155,6 +155,7 @@ const model = {{
   off: (event, react) => {{ heard[event] = (heard[event] ?? []).filter((one) => one !== react); }},
 }};
 window.model = model;
+window.render = render;
 window.documents = documents;
 render({{ model, el: document.getElementById("place") }});
 </script>"""
@@ -239,4 +240,70 @@ def test_what_is_held_as_a_mean_is_never_drawn_as_a_maximum(scene, new_page, tmp
     settle(page)
     page.get_by_label("heads", exact=True).select_option("max")
     assert "asking the kernel" in page.locator(".av-message").first.inner_text()
+    assert page.errors == []
+
+
+def test_an_answer_for_another_view_or_an_earlier_picture_is_not_taken(scene, new_page, tmp_path):
+    from attnlib.widgets import viewer
+
+    packed = viewer(scene["record"], scene["picture"], budget_mb=0)
+    page = hosted(new_page, tmp_path, packed, packed)
+    page.evaluate("""() => { const el = document.createElement("div"); el.id = "second";
+      document.body.append(el); render({ model, el }); }""")
+    page.wait_for_selector("#second .attnlib-viewer[data-tick]")
+    page.evaluate("() => { model.take({ document: { ...documents[1], title: 'anew' } }); }")
+    page.wait_for_selector("#second .attnlib-viewer[aria-label=anew]")
+    page.locator("#place .av-canvas").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.locator("#second .av-canvas").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("() => asked.length >= 2")
+    asked = page.evaluate("() => asked.map((one) => one.ask)")
+    assert len(set(asked)) == len(asked)
+    assert page.errors == []
+
+
+def test_a_single_head_of_a_long_text_comes_from_the_kernel(sentence, new_page, tmp_path):
+    from attnlib.widgets import viewer
+
+    packed = viewer(sentence["record"], layer=1, budget_mb=0.0002)  # room for the mean over the heads only
+    assert any(block["merged"] for block in packed.document["sources"][0]["blocks"])
+    page = hosted(new_page, tmp_path, packed)
+    page.get_by_label("head", exact=True).fill("1")
+    assert "asking the kernel" in page.locator(".av-message").first.inner_text()
+    assert page.evaluate("() => asked[0].request.head") == 1
+    page.evaluate(
+        "(values) => model.tell({ answer: asked[0].ask }, [new Float32Array(values)])",
+        sentence["weights"][1][0, 1].flatten().tolist(),
+    )
+    settle(page)
+    assert caption(page).endswith("layer 1, head 1")
+    page.locator(".av-token", has_text="field").click()
+    page.locator(".av-token", has_text="play").hover()
+    value = page.locator(".av-value").first.inner_text()
+    assert f"{float(sentence['weights'][1][0, 1, 4, 2]):.3g} (exact)" in value
+    assert page.errors == []
+
+
+def test_without_a_kernel_the_mean_of_heads_is_not_called_a_head(sentence, open_viewer):
+    from attnlib.widgets import viewer
+
+    page = open_viewer(viewer(sentence["record"], layer=1, budget_mb=0.0002))
+    settle(page)
+    page.get_by_label("head", exact=True).fill("1")
+    assert caption(page).endswith("layer 1, head 1 (held: mean of heads)")
+    assert "mean over the heads" in page.locator(".av-notes").inner_text()
+
+
+def test_a_state_from_outside_is_kept_to_what_there_is(scene, new_page, tmp_path):
+    from attnlib.widgets import viewer
+
+    page = hosted(new_page, tmp_path, viewer(scene["record"], scene["picture"]))
+    page.evaluate(
+        """() => model.take({ state: { ...model.get("state"),
+          a: { layer: 99, layers: "one", head: 7, heads: "one", query: [9, 9], map: 4, source: 2 } } })"""
+    )
+    page.wait_for_function(
+        "() => document.querySelector('.av-caption').textContent.startsWith('layer 2, head 1, row')"
+    )
     assert page.errors == []

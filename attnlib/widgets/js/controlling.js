@@ -68,7 +68,7 @@ function buildControls(viewer) {
   const full = button("Full screen", async () => {
     try {
       await (document.fullscreenElement ? document.exitFullscreen() : viewer.box.requestFullscreen());
-    } catch { viewer.status.textContent = "this page may not fill the screen here"; }
+    } catch { viewer.warn("this page may not fill the screen here"); }
   }, { title: "full screen" });
   const save = button("Save PNG", () => saveShown(viewer), { title: "Save PNG: save the shown maps as a picture" });
 
@@ -76,7 +76,7 @@ function buildControls(viewer) {
     const [low, moderate, highest, red] = cutFields.map((field) => Number(field.input.value));
     const fine = low > 0 && low < moderate && moderate < highest && highest <= red;
     for (const field of cutFields) field.input.setAttribute("aria-invalid", String(!fine));
-    viewer.status.textContent = fine ? "" : "the cuts must increase and start above 0";
+    viewer.warn(fine ? "" : "the cuts must increase and start above 0");
     if (fine) viewer.set({ cuts: [low, moderate, highest], red });
   }
 
@@ -108,7 +108,7 @@ function buildControls(viewer) {
       row.set(selection.query && !spec.cross ? "patch" : selection.row);
     }
     direction.set(selection.direction);
-    direction.element.hidden = !text && (!selection.query || spec.cross);
+    direction.element.hidden = !viewer.hasDirection;
     view.set(selection.view);
     words.set(selection.words);
     words.element.hidden = !(spec.query_words || spec.key_words);
@@ -178,7 +178,7 @@ function onLetter(viewer, event) {
     h: () => viewer.choose({ head: now.heads === "one" ? next(now.head, viewer.headCount(now)) : now.head,
       heads: "one", map: 0 }),
     m: () => viewer.choose({ heads: "mean", map: 0 }),
-    d: () => viewer.choose({ direction: now.direction === "to" ? "from" : "to" }),
+    d: () => { if (viewer.hasDirection) viewer.choose({ direction: now.direction === "to" ? "from" : "to" }); },
     p: () => viewer.set({ pattern: !viewer.state.pattern }),
   };
   const act = acts[event.key.toLowerCase()];
@@ -207,5 +207,5 @@ function saveShown(viewer) {
   const canvases = [...viewer.stage.querySelectorAll("canvas")].filter((one) => one.offsetParent);
   const captions = canvases.map((one) => one.closest("figure")?.querySelector(".av-caption")?.textContent ?? "");
   if (canvases.length) savePicture(canvases, captions, viewer.legend, "attention");
-  else viewer.status.textContent = "the text view is not a picture: choose lines or matrix to save one";
+  else viewer.warn("the text view is not a picture: choose lines or matrix to save one");
 }

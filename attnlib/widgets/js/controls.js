@@ -54,8 +54,13 @@ function slider(label, { min = 0, max, step = 1, value, words = String }, onChan
 /** A labelled choice; options are [value, words]. */
 function choice(label, options, value, onChange) {
   const input = make("select", {}, { "aria-label": label });
-  const fill = (pairs) => input.replaceChildren(
-    ...pairs.map(([key, words]) => make("option", { value: String(key), textContent: words })));
+  let filled = null;
+  const fill = (pairs) => { // again only where it says something else: a text may have 512 rows
+    const now = JSON.stringify(pairs);
+    if (now === filled) return;
+    filled = now;
+    input.replaceChildren(...pairs.map(([key, words]) => make("option", { value: String(key), textContent: words })));
+  };
   fill(options);
   input.value = String(value);
   input.addEventListener("change", () => onChange(input.value));

@@ -12,7 +12,7 @@ class ImagePane {
     this.width = this.height = PANE_SIDE;
     this.caption = make("p", { className: "av-caption" });
     this.value = make("p", { className: "av-value" });
-    this.message = make("p", { className: "av-message", hidden: true }, { role: "status" });
+    this.message = make("p", { className: "av-message", hidden: true });
     this.strip = make("div", { className: "av-tokens", hidden: true }, { role: "group", "aria-label": "words" });
     this.strip.addEventListener("click", (event) => {
       const token = event.target.closest(".av-token");

@@ -6,7 +6,7 @@ function showLegend(element, look, difference, lines) {
   if (lines) {
     const signs = difference ? ["A minus B: unbroken lines are more in A, broken ones more in B"] : [];
     element.replaceChildren(...["a line is thicker and stronger the more a token (left) looks at another (right); the strongest is drawn full",
-      "with a token chosen, the five strongest carry their share; weights below 0.2 % are not drawn",
+      `with a token chosen, the five strongest carry their share; weights below 0.2 % are not drawn, nor more than ${MOST_LINES} lines`,
       ...signs].map((textContent) => make("li", { textContent })));
     return;
   }
@@ -140,9 +140,10 @@ class Multiples {
   build(cells, columns) {
     this.marked = null;
     this.rows = []; // places of the cells, row by row: layers may have unequal numbers of heads
+    const byLayer = cells.some((cell, n) => n && cell.layer === cells[n - 1].layer);
     cells.forEach((cell, n) => {
       const before = cells[n - 1];
-      const next = !before || (cell.layer !== before.layer && cell.head !== before.head);
+      const next = !before || (byLayer && cell.layer !== before.layer);
       if (next || this.rows.at(-1).length === columns) this.rows.push([]);
       this.rows.at(-1).push(n);
     });

@@ -2,6 +2,7 @@
 
 const LINE_HEIGHT = 20;
 const LINES_HEIGHT = 640;
+const MOST_LINES = 800; // more would be one blot, and would freeze the page
 
 class TextPane {
   constructor(name, events) {
@@ -18,7 +19,7 @@ class TextPane {
     });
     this.caption = make("p", { className: "av-caption" });
     this.value = make("p", { className: "av-value" });
-    this.message = make("p", { className: "av-message", hidden: true }, { role: "status" });
+    this.message = make("p", { className: "av-message", hidden: true });
     this.element = make("figure", { className: "av-pane av-text" }, {}, this.message, this.tokens, this.keys,
       this.scroll, this.caption, this.value);
     this.told = null;
@@ -52,7 +53,11 @@ class TextPane {
     this.line = map.line ?? this.source.line(map, this.selection);
     map.summary = this.summary();
     if (as === "text") this.drawText();
-    if (as === "lines") this.drawLines();
+    if (as === "lines") {
+      this.left = "";
+      this.drawLines();
+      this.caption.textContent += this.left;
+    }
     if (as === "matrix") { this.tall.style.height = "auto"; this.drawMatrix(); }
     this.words = `${this.name ? `${this.name}: ` : ""}${map.label}. ${map.summary}`;
     this.canvas.setAttribute("aria-label", this.words);
@@ -219,11 +224,10 @@ class TextPane {
       });
     } else {
       const sizes = map.difference ? values.map(Math.abs) : values;
-      const least = strongest(sizes, 800);
       most = sizes.reduce((a, b) => Math.max(a, b), 1e-6);
-      for (let i = 0; i < rows * columns; i++) {
-        if (sizes[i] >= least) link(Math.floor(i / columns), i % columns, values[i]);
-      }
+      const { places, left, of } = strongest(sizes, MOST_LINES);
+      for (const i of places) link(Math.floor(i / columns), i % columns, values[i]);
+      if (left) this.left = `. ${left} links of ${percent(of)} each are alike and not drawn: choose a token`;
     }
     pen.setLineDash([]);
   }
@@ -362,15 +366,20 @@ class TextPane {
   }
 }
 
-/** The value of the n-th strongest entry (about), without sorting everything. */
+const strongestKnown = new WeakMap();
+
+/** Places of the `n` strongest entries, none below 0.2 %; `left`: how many equal ones (`of` each) found no room. */
 function strongest(values, n) {
-  if (values.length <= n) return 0.002;
-  const counts = new Uint32Array(1024);
-  for (const value of values) counts[Math.min(1023, Math.floor(value * 1023))]++;
-  let sum = 0;
-  for (let i = 1023; i > 0; i--) {
-    sum += counts[i];
-    if (sum >= n) return Math.max(i / 1023, 0.002);
+  if (strongestKnown.has(values)) return strongestKnown.get(values);
+  let found = { places: [], left: 0, of: 0 };
+  for (let i = 0; i < values.length; i++) if (values[i] >= 0.002) found.places.push(i);
+  if (found.places.length > n) {
+    const sorted = Float32Array.from(found.places, (i) => values[i]).sort();
+    const of = sorted[sorted.length - n];
+    const equal = found.places.filter((i) => values[i] === of).length;
+    const left = equal > 1 ? equal : 0; // a part of those would look like a pattern
+    found = { places: found.places.filter((i) => values[i] > of || (!left && values[i] === of)), left, of };
   }
-  return 0.002;
+  strongestKnown.set(values, found);
+  return found;
 }

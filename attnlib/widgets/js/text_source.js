@@ -45,6 +45,7 @@ class TextSource {
     const [k0, k1] = this.spec.key_pages[selection.pageK];
     const base = { notes: [], missing: null, prefix: null, precision: this.spec.precision, summary: "",
       label: this.label(selection), rows: q1 - q0, columns: k1 - k0, queryStart: q0, keyStart: k0,
+      allKeys: this.spec.key_tokens.length,
       queryTokens: this.spec.query_tokens.slice(q0, q1), keyTokens: this.spec.key_tokens.slice(k0, k1) };
     if (selection.map > 0) return this.given(selection, base);
     const key = this.key(selection);
@@ -55,10 +56,11 @@ class TextSource {
       if (this.cache.size > 12) this.cache.clear();
       this.cache.set(key, found);
     }
-    const map = { ...base, values: found.values, notes: found.notes };
-    const merged = selection.words ? this.merge(map, key) : map;
-    this.weigh(merged);
-    return merged;
+    const map = { ...base, values: found.values, notes: found.notes, precision: found.precision ?? base.precision };
+    if (found.merged) map.label += " (held: mean of heads)";
+    const whole = selection.words ? this.merge(map) : map;
+    this.weigh(whole);
+    return whole;
   }
 
   /** A map over the tokens that was made elsewhere: shares of one query. */
@@ -71,32 +73,34 @@ class TextSource {
     const whole = this.merge({ ...map, queryTokens: [], rows: 0 });
     const keys = this.wordsOf(this.spec.key_words, map.keyStart, map.columns);
     const summed = Float32Array.from(keys, ([a, b]) => values.subarray(a, b).reduce((x, y) => x + y, 0));
-    return { ...map, values: summed, columns: keys.length, keyTokens: whole.keyTokens, queryTokens: whole.keyTokens };
+    return { ...map, values: summed, columns: keys.length, keyTokens: whole.keyTokens, queryTokens: whole.keyTokens,
+      allKeys: this.spec.key_words.length };
   }
 
+  /** The words of a page, as places in it; where nothing marks words, every token is one. */
   wordsOf(words, start, count) {
-    return (words ?? []).map(([a, b]) => [Math.max(a - start, 0), Math.min(b - start, count)])
-      .filter(([a, b]) => b > a);
+    if (!words) return range(count).map((i) => [i, i + 1]);
+    return words.map(([a, b]) => [Math.max(a - start, 0), Math.min(b - start, count)]).filter(([a, b]) => b > a);
   }
 
   fold(selection) {
     const places = selection.layers === "one" ? [selection.layer] : this.layers.map((_, i) => i);
     const name = (i) => this.name(selection.pageQ, selection.pageK, i);
-    const absent = places.filter((i) => !this.where_.has(name(i)));
-    if (absent.length) {
-      const failed = this.failed.get(this.key(selection));
-      if (this.ask && failed === undefined) this.request(selection);
-      if (this.ask) return { missing: failed ?? "asking the kernel for this page (it answers when it is free)" };
-      return { missing: "this file holds other pages or layers of the text only; a kernel has the rest" };
+    const absent = places.some((i) => !this.where_.has(name(i)));
+    const merged = selection.heads !== "mean" && places.some((i) => this.where_.get(name(i))?.merged);
+    const failed = this.failed.get(this.key(selection));
+    if (this.ask && (absent || merged) && failed === undefined) {
+      this.request(selection);
+      return { missing: "asking the kernel for this page (it answers when it is free)" };
+    }
+    if (absent) {
+      return { missing: failed ?? "this file holds other pages or layers of the text only; a kernel has the rest" };
     }
     if (places.some((i) => !this.blocks.has(name(i)))) return { missing: "still reading this part of the page" };
-    const notes = [];
     const perLayer = places.map((i) => {
       const held = this.blocks.get(name(i));
       const [heads, rows, columns] = held.shape;
-      const merged = this.where_.get(name(i)).merged;
-      if (merged && selection.heads !== "mean") notes.push("this file holds the mean over the heads for this page");
-      const chosen = merged ? [0] : selection.heads === "one"
+      const chosen = this.where_.get(name(i)).merged ? [0] : selection.heads === "one"
         ? [Math.min(selection.head, heads - 1)] : range(heads);
       const how = chosen.length === 1 ? "mean" : selection.heads;
       const out = new Float32Array(rows * columns);
@@ -107,7 +111,8 @@ class TextSource {
       return out;
     });
     const how = selection.layers === "one" ? "mean" : selection.layers;
-    return { values: foldArrays(perLayer, how), notes: [...new Set(notes)] };
+    return { values: foldArrays(perLayer, how), merged,
+      notes: merged ? [failed, "this file holds the mean over the heads for this page"].filter(Boolean) : [] };
   }
 
   /** Merge the pieces of words: keys are added up, queries averaged. */
@@ -123,16 +128,16 @@ class TextSource {
         values[r * keys.length + c] = sum / (q1 - q0);
       });
     });
-    return { ...map, values, rows: queries.length, columns: keys.length,
-      lastKeys: queries.map(([, b]) => keys.filter(([a]) => a < b).length),
+    const everyKey = this.wordsOf(this.spec.key_words, 0, this.spec.key_tokens.length); // of all pages
+    return { ...map, values, rows: queries.length, columns: keys.length, allKeys: everyKey.length,
+      lastKeys: queries.map(([, b]) => everyKey.filter(([a]) => a < b + map.queryStart).length),
       queryTokens: queries.map((one) => spell(map.queryTokens, one)),
       keyTokens: keys.map((one) => spell(map.keyTokens, one)) };
   }
 
   /** Even share of each row: one over the keys that the row may see. */
   weigh(map) {
-    const all = this.spec.key_pages.length > 1 && !map.lastKeys ? this.spec.key_tokens.length : map.columns;
-    map.visible = new Float32Array(map.rows).fill(all);
+    map.visible = new Float32Array(map.rows).fill(map.allKeys);
     if (!this.spec.causal) return;
     for (let r = 0; r < map.rows; r++) {
       map.visible[r] = map.lastKeys ? map.lastKeys[r] : map.queryStart + r + 1;
@@ -143,8 +148,7 @@ class TextSource {
   line(map, selection) {
     const { rows, columns, values, visible } = map;
     if (map.given) {
-      const all = this.spec.key_pages.length > 1 ? this.spec.key_tokens.length : columns;
-      return { raw: values, lift: values.map((share) => share * all) };
+      return { raw: values, lift: values.map((share) => share * map.allKeys) };
     }
     const toKey = selection.direction === "to";
     const out = new Float32Array(toKey && selection.query !== null ? rows : columns);
@@ -179,7 +183,7 @@ class TextSource {
 
   shares() { return []; }
 
-  read(answer) { return { values: answer.buffers[0], notes: [] }; }
+  read(answer) { return { values: answer.buffers[0], notes: [], precision: "exact" }; }
 
   /** Ask the kernel for one page at a time; what is wanted by then is asked for when its answer is drawn. */
   async request(selection) {

@@ -20,8 +20,8 @@ class Viewer {
     this.state = { ...STATE, ...structuredClone(model.get("state")) };
     // who asked for contrast or for few colours starts with the twins of the colours, and may untick them
     this.state.pattern ||= matchMedia("(prefers-contrast: more), (forced-colors: active)").matches;
-    this.state.a = { ...SELECTION, ...this.state.a };
-    this.state.b = { ...SELECTION, ...(this.state.b ?? this.state.a) };
+    this.state.a = this.bound({ ...SELECTION, ...this.state.a });
+    this.state.b = this.bound({ ...SELECTION, ...(this.state.b ?? this.state.a) });
     this.active = "a";
     this.zoom = { scale: 1, x: 0, y: 0 };
     this.painted = 0;
@@ -29,7 +29,7 @@ class Viewer {
   }
 
   async start() {
-    this.linkKernel();
+    linkKernel(this);
     this.follow(); // before the first wait: a change that comes meanwhile must not be lost
     await Promise.all(this.sources.map((source) => source.open()));
     this.photos = await Promise.all(this.page.sources.map((spec) => this.photo(spec)));
@@ -53,43 +53,6 @@ class Viewer {
     return createImageBitmap(new Blob([this.blob.slice(offset, offset + length)], { type: mime }));
   }
 
-  /** Where a kernel answers, sources may ask it for what the page does not hold. */
-  linkKernel() {
-    const { model } = this;
-    if (!model.send || !this.page.kernel) return;
-    const waiting = new Map();
-    let number = 0;
-    this.onMessage = (content, buffers) => {
-      const done = waiting.get(content.answer);
-      if (!done) return;
-      waiting.delete(content.answer);
-      if (content.error) { done.fail(new Error(content.error)); return; }
-      done.keep({ ...content, buffers: (buffers ?? []).map((one) => {
-        const bytes = bytesOf(one).slice();
-        return new Float32Array(bytes.buffer, 0, bytes.byteLength / 4);
-      }) });
-    };
-    model.on("msg:custom", this.onMessage);
-    this.onPaste = async (event) => {
-      const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
-      if (!file || !this.box?.contains(document.activeElement)) return;
-      event.preventDefault();
-      model.send({ picture: file.name }, undefined, [await file.arrayBuffer()]);
-    };
-    document.addEventListener("paste", this.onPaste, true);
-    this.sources.forEach((source, place) => {
-      source.ask = async (request) => {
-        const id = `${place}-${++number}`;
-        const answer = await new Promise((keep, fail) => {
-          waiting.set(id, { keep, fail });
-          model.send({ ask: id, source: place, request });
-        });
-        return source.read(answer);
-      };
-      source.onAnswer = () => this.schedule();
-    });
-  }
-
   /** Listen to changes of the state from outside (Python). */
   follow() {
     // a new document may come in the same message, told after the state: only its own viewer may draw both
@@ -97,7 +60,7 @@ class Viewer {
       const next = this.model.get("state");
       if (this.stopped || JSON.stringify(next) === this.sent) return;
       Object.assign(this.state, structuredClone(next));
-      for (const side of ["a", "b"]) this.state[side] = { ...SELECTION, ...this.state[side] };
+      for (const side of ["a", "b"]) this.state[side] = this.bound({ ...SELECTION, ...this.state[side] });
       if (!this.box) return;
       this.syncControls();
       this.draw();
@@ -123,7 +86,8 @@ class Viewer {
     const next = this.successor = new Viewer(this.model, this.root);
     const held = this.box?.contains(document.activeElement) ? document.activeElement : null;
     const name = held?.getAttribute("aria-label");
-    Object.assign(next, { active: this.active, zoom: this.zoom, before: this.photos ? this.photos[0] : this.before });
+    Object.assign(next, { active: this.active, zoom: this.zoom, before: this.photos ? this.photos[0] : this.before,
+      told: this.told });
     next.opened = [...(this.box?.querySelectorAll("details") ?? [])].map((one) => one.open);
     try {
       await next.start();
@@ -160,14 +124,36 @@ class Viewer {
   choose(change, side = this.active) {
     const next = Object.assign(this.state[side], change);
     const source = this.sources[next.source];
-    next.layer = Math.min(next.layer, source.layers.length - 1);
-    next.head = Math.min(next.head, this.headCount(next) - 1);
     if ("source" in change) Object.assign(next, { map: 0, query: null, row: 0, pageQ: 0, pageK: 0 });
+    this.bound(next);
     // a token of one list is none of the other: turned round, or on another page, nothing is chosen
     const otherList = "direction" in change && !(source.spec.same && next.pageQ === next.pageK);
     const otherPage = "pageK" in change && next.direction === "to";
     if (source.spec.kind === "text" && (otherList || otherPage)) next.query = null;
     this.changed();
+  }
+
+  /** Keep a selection, wherever it came from, to what there is. */
+  bound(selection) {
+    const within = (value, count) => Math.max(0, Math.min(Math.trunc(value) || 0, count - 1));
+    selection.source = within(selection.source, this.sources.length);
+    const { spec, layers } = this.sources[selection.source];
+    selection.layer = within(selection.layer, layers.length);
+    selection.head = within(selection.head, this.headCount(selection));
+    selection.map = within(selection.map, (spec.maps ?? []).length + 1);
+    selection.pageQ = within(selection.pageQ, spec.query_pages?.length ?? 1);
+    selection.pageK = within(selection.pageK, spec.key_pages?.length ?? 1);
+    const { query } = selection;
+    const fits = spec.kind === "text" ? Number.isInteger(query)
+      : Array.isArray(query) && query.every((at, k) => at >= 0 && at < spec.grid[k]);
+    if (!fits) selection.query = null;
+    return selection;
+  }
+
+  /** Whether "who looks at it" means something here. */
+  get hasDirection() {
+    const { spec } = this.sources[this.selection.source];
+    return spec.kind === "text" || Boolean(this.selection.query && !spec.cross);
   }
 
   /** Change the selection of the side that a pane shows; in the difference that of both. */
@@ -228,7 +214,7 @@ class Viewer {
     this.multiples = new Multiples((layer, head) =>
       this.choose({ layer, head, layers: "one", heads: "one", map: 0 }));
     this.notes = make("ul", { className: "av-notes" }, { "aria-label": "notes" });
-    this.status = make("p", { className: "av-status" }, { role: "status" });
+    this.status = make("p", { className: "av-status" }); // seen; `spoken` says it and more
     this.spoken = make("p", { className: "av-spoken" }, { "aria-live": "polite" });
     const side = make("div", { className: "av-side" }, {}, this.status, this.legend, this.regions, this.notes);
     this.box.append(...buildControls(this), make("div", { className: "av-main" }, {}, this.stage, side),
@@ -246,10 +232,19 @@ class Viewer {
     return this.state.two ? this.active : "a";
   }
 
-  /** Say what is shown to a screen reader, when the hand has rested. */
+  /** Say what is shown to a screen reader, when the hand has rested; not what a page merely opens with. */
   say(words) {
+    const news = this.told !== undefined && this.told !== words;
+    this.told = words;
+    if (!news) return;
     clearTimeout(this.saying);
     this.saying = setTimeout(() => { this.spoken.textContent = words; }, 700);
+  }
+
+  /** Show and say that something could not be done, until something else is shown. */
+  warn(words) {
+    this.status.textContent = words;
+    if (words) this.say(words);
   }
 
   /** Dark where JupyterLab, VS Code, Colab or else the page's own colour scheme is; tells whether that changed. */
@@ -297,7 +292,7 @@ class Viewer {
     }
     this.tell(look, chosen, sources, maps, difference);
     this.drawMultiples(look);
-    this.say(panes.map((pane) => pane.words).filter(Boolean).join(" "));
+    this.say([...panes.map((pane) => pane.words), this.trouble].filter(Boolean).join(" "));
     this.box.dataset.tick = ++this.painted;
   }
 
