@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# processes of the tests, each of one thread and some 3 GB of memory
+WORKERS ?= 2
 IMAGE ?= data/images/poster.png
 export HF_HUB_DISABLE_TELEMETRY := 1
 
@@ -32,7 +34,7 @@ report: $(VENV)/.user ## Make the sample report: where a real vision transformer
 	@$(BIN)/attnlib report $(IMAGE) -o reports
 
 test: $(VENV)/.dev check ## Run all checks and tests, notebooks included
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.dev ## Format, lint, types, import contracts, stripped notebooks
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,33 @@ def poster():
 
     picture = load_picture("sample:poster")
     return picture, find_regions(picture)
+
+
+def find_chromium() -> str | None:
+    """Path of a Chromium, from ATTNLIB_CHROMIUM or where Debian puts it."""
+    wanted = (os.environ.get("ATTNLIB_CHROMIUM"), "chromium", "/usr/bin/chromium", "google-chrome")
+    return next((found for name in wanted if name and (found := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A running Chromium; skips where there is none, unless ATTNLIB_REQUIRE_BROWSER=1 forbids the skip.
+
+    Its driver keeps an event loop running in this thread: it must not outlive its module, for other tests
+    run loops of their own.
+    """
+    path = find_chromium()
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        path = None
+    if path is None:
+        words = "no Chromium (apt-get install chromium) or no playwright here"
+        if os.environ.get("ATTNLIB_REQUIRE_BROWSER") == "1":
+            pytest.fail(words)
+        pytest.skip(words)
+    with sync_playwright() as playwright:
+        args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=path, args=args)
+        yield browser
+        browser.close()

@@ -1,7 +1,4 @@
-"""One tiny notebook per behaviour, and a browser."""
-
-import os
-import shutil
+"""One tiny notebook per behaviour, and pages opened in a browser."""
 
 import nbformat
 import pytest
@@ -42,26 +39,6 @@ def write(tmp_path):
         return path
 
     return build
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """Start a browser; fails instead of skipping if it is required.
-
-    One driver may run at a time in a thread, so it must not outlive its module.
-    """
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        found = None
-    if found is None:
-        missing = pytest.fail if os.environ.get("ATTNLIB_REQUIRE_BROWSER") == "1" else pytest.skip
-        missing("no Chromium and playwright here")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

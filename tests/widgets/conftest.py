@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -29,32 +28,6 @@ _LAB_FLAGS = (
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
 )
 _LOCAL = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:", "file:", "about:")
-
-
-def find_chromium() -> str | None:
-    """Path of a Chromium, from ATTNLIB_CHROMIUM or where Debian puts it."""
-    wanted = (os.environ.get("ATTNLIB_CHROMIUM"), "chromium", "/usr/bin/chromium", "google-chrome")
-    return next((found for name in wanted if name and (found := shutil.which(name))), None)
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """A running Chromium; skips where there is none, unless ATTNLIB_REQUIRE_BROWSER=1 forbids the skip."""
-    path = find_chromium()
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        words = "no Chromium (apt-get install chromium) or no playwright here"
-        if os.environ.get("ATTNLIB_REQUIRE_BROWSER") == "1":
-            pytest.fail(words)
-        pytest.skip(words)
-    with sync_playwright() as playwright:
-        args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=path, args=args)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
