@@ -31,7 +31,7 @@ def capturing(
     *,
     layers: Indices | None = None,
     heads: Indices | None = None,
-    kinds: Iterable[str] = KINDS,
+    kinds: Iterable[str] | None = KINDS,
     gradients: bool = False,
     max_memory: float | int | None = None,
     queries: Indices | None = None,
@@ -44,7 +44,7 @@ def capturing(
     layers : layer indices (call order within a stream) to keep; None = all. Other layers are let go while
         the forward pass runs; negative indices count from the end, so that many of the newest are held.
     heads : head indices to keep; None = all.
-    kinds : which kinds of attention to keep: "self", "cross", "pool".
+    kinds : which kinds of attention to keep: "self", "cross", "pool"; None = all.
     gradients : keep the graph, so that ``record.differentiate(score)`` works; also with frozen parameters.
     max_memory : bytes that the record may hold at any moment of the capture, besides what the model and
         autograd need themselves.

@@ -22,7 +22,7 @@ class Limits:
     layers : indices within a stream; negative ones count from the last call, so as many of the newest
         calls are held until the pass has ended.
     heads, queries : original indices; negative ones count from the end of each call.
-    kinds : some of "self", "cross", "pool".
+    kinds : some of "self", "cross", "pool"; None = all.
 
     Raises
     ------
@@ -36,9 +36,9 @@ class Limits:
         layers: Indices | None,
         heads: Indices | None,
         queries: Indices | None,
-        kinds: Iterable[str],
+        kinds: Iterable[str] | None,
     ) -> None:
-        given = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+        given = KINDS if kinds is None else (kinds,) if isinstance(kinds, str) else tuple(kinds)
         if not given or any(kind not in KINDS for kind in given):
             raise InputError(f"kinds must be some of {', '.join(KINDS)}, got {list(given)}")
         self.kinds = given
