@@ -23,7 +23,7 @@ from attnlib.hooks.gradients import GradientKeeper
 from attnlib.hooks.limits import Limits
 from attnlib.hooks.mixing import MIXING, Mixing
 from attnlib.hooks.origin_rules import follow
-from attnlib.hooks.origins import Origins
+from attnlib.hooks.origins import Origin, Origins
 from attnlib.hooks.packed import packed_patches
 from attnlib.hooks.probabilities import SOFTMAXES, Probabilities
 from attnlib.hooks.refusals import KERNELS, Readable, refuse_dropout, refuse_kernel
@@ -188,7 +188,7 @@ class Session(TorchFunctionMode):
 
     def _fused(self, given: FusedArguments, output: Tensor) -> Tensor:
         frame = self.trail.frames[-1]
-        states = _states_a_token(frame, given.key)
+        states = _states_a_token(frame, given.key, self.origins.get(given.key))
         if states is not None:
             self.channelwise.append(frame.name)
             origin = self.origins.get(states)
@@ -335,10 +335,12 @@ def _flat(given: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _states_a_token(frame: Frame, key: Tensor) -> Tensor | None:
+def _states_a_token(frame: Frame, key: Tensor, origin: Origin | None) -> Tensor | None:
     """Return the states [batch, token, channel] whose tokens each have keys of their own: earlier states."""
     if key.dim() != 4 or min(key.shape[1:3]) < 2:
         return None
+    if origin is not None and origin.ids.dim() == 4 and origin.ids.shape[1] == 1 < origin.ids.shape[2]:
+        return None  # as many heads as tokens
     size = (key.shape[0], key.shape[1], key.shape[3])
     given = [one for one in (*frame.args, *frame.kwargs.values()) if isinstance(one, Tensor)]
     return next((one for one in given if one.shape == size), None)
