@@ -20,6 +20,7 @@ from attnlib.interpretation.contrast import contrast
 from attnlib.interpretation.limits import limits, unseen_and_overlapping, why
 from attnlib.interpretation.numbers import MapNumbers, covers, measure_map, measure_region, one_item
 from attnlib.interpretation.sections import band_sections, colours, in_short, picture_section, subject
+from attnlib.interpretation.wording import count
 from attnlib.picture import load_picture
 from attnlib.record import Relevance
 from attnlib.regions import Region, Regions
@@ -89,7 +90,7 @@ def interpret(
         one = _artifacts(checker, one, set_aside_artifacts, notes, results)
     numbers = measure_map(one, {"scale": scale, "cuts": cuts})
     heat = one.heatmap()[0]
-    named, background, fields, halves, numbers = _measured(one, regions, numbers, heat)
+    named, background, fields, halves, numbers, undivided = _measured(one, regions, numbers, heat)
     leaves = _leaves(named, background) or fields
     claims = choose_claims(named, fields, background, numbers, heat, Told())
     if checker is not None and claims:
@@ -103,6 +104,7 @@ def interpret(
         notes += checked.notes
         results |= checked.results
     places = _place_claims(halves, numbers, bool(named))
+    notes += [line for line in undivided if line]
     about = {
         "method": one.method,
         "query": one.query,
@@ -111,7 +113,7 @@ def interpret(
         "index": place,
     }
     notes += unseen_and_overlapping(named)
-    sources = regions.notes if regions is not None else ()
+    sources = (*(regions.notes if regions is not None else ()), *([] if named else _fields_said(fields)))
     table = tuple(m.numbers for m in (*named, *([background] if background else []), *fields, *halves))
     others = _others(against, regions, scale, cuts)
     sections = (
@@ -208,12 +210,15 @@ def _others(
 
 def _measured(
     one: Relevance, regions: Regions | None, numbers: MapNumbers, heat: Tensor
-) -> tuple[list[Measured], Measured | None, list[Measured], list[Measured], MapNumbers]:
-    """Measure the named regions, the background, the nine fields and the halves, thirds and border."""
+) -> tuple[list[Measured], Measured | None, list[Measured], list[Measured], MapNumbers, list[str]]:
+    """Measure the named regions, the background, the nine fields and the halves, thirds and border.
+
+    The last of what is returned are sentences on what is not told apart.
+    """
     grid = one.layout.grid or (1, 1)
     size = regions.size if regions is not None else _picture_size(one, grid)
     window = one.views[0].grid_window(grid, one.layout.patch_size) if one.views else None
-    places, place_covers = _places(size, grid, window)
+    places, num_fields, place_covers = _places(size, grid, window)
     outside = float((numbers.share * (1 - place_covers[-1])).sum())
     numbers = replace(numbers, outside=outside if outside > 1e-6 else 0.0)
     given = [] if regions is None else [region for region in regions if region.kind != "position"]
@@ -230,17 +235,51 @@ def _measured(
     background = next((one for one in found if one.region.kind == "background"), None)
     if background is None and named:
         background = _background(regions, one, numbers, heat)
-    return named, background, spots[:9], spots[9:-1], numbers
+    fields, halves = spots[:num_fields], spots[num_fields:-1]
+    return named, background, fields, halves, numbers, _undivided(size, grid)
 
 
 @lru_cache(maxsize=8)
 def _places(
     size: tuple[int, int], grid: tuple[int, int], window: tuple[float, ...] | None
-) -> tuple[tuple[Region, ...], Tensor]:
-    """Return the nine fields, the halves, thirds and border, and the whole picture, and what they cover."""
+) -> tuple[tuple[Region, ...], int, Tensor]:
+    """Return the nine fields, the halves, thirds and border, and the whole picture; and what they cover.
+
+    Between them, how many of these are fields.
+    """
     whole = Region("the picture", np.ones(size, dtype=bool), "position", "position")
-    places = Regions((*nine_fields(size), *positions(size), whole), size)
-    return places.items, places.on_grid(grid, window).double()  # type: ignore[arg-type]
+    rows, columns = _divided(size, grid)
+    fields, halves = (parts(size, rows=rows, columns=columns) for parts in (nine_fields, positions))
+    places = Regions((*fields, *halves, whole), size)
+    return places.items, len(fields), places.on_grid(grid, window).double()  # type: ignore[arg-type]
+
+
+def _divided(size: tuple[int, int], grid: tuple[int, int]) -> list[bool]:
+    """Return whether the picture has thirds over its height and over its width that a map can tell apart."""
+    return [min(sides) >= 3 for sides in zip(size, grid, strict=True)]
+
+
+def _undivided(size: tuple[int, int], grid: tuple[int, int]) -> list[str]:
+    """Say what is not told apart because picture or grid are too small."""
+    ways = (("Above and below", "high", "row", "rows"), ("Left and right", "wide", "column", "columns"))
+    return [
+        f"{words} are not told apart: the picture is {count(pixels, 'pixel')} {long}, and the map has "
+        f"{count(patches, one, several)} of patches."
+        for (words, long, one, several), pixels, patches, told in zip(
+            ways, size, grid, _divided(size, grid), strict=True
+        )
+        if not told
+    ]
+
+
+def _fields_said(fields: Sequence[Measured]) -> list[str]:
+    """Say what the places are that are told where no part has a name."""
+    if not fields:
+        return []
+    return [
+        f"Places: 0 parts have a name here, so the text speaks of {len(fields)} fields of equal size"
+        f"{', 3 rows of 3' if len(fields) == 9 else ''}, and of halves and thirds."
+    ]
 
 
 def _background(
@@ -278,12 +317,15 @@ def _leaves(named: Sequence[Measured], background: Measured | None) -> list[Meas
 
 
 def _place_claims(halves: Sequence[Measured], numbers: MapNumbers, named: bool) -> list[Claim]:
-    """Return two claims on where the attention lies: the fuller half, and the fullest third or the border."""
+    """Return up to two claims on where the attention lies: the fuller half, the fullest third or border."""
     if numbers.empty:
         return []
-    upper, lower, *thirds, border = halves
-    chosen = [max(upper, lower, key=lambda m: m.numbers.lift), max(thirds, key=lambda m: m.numbers.lift)]
-    if border.numbers.lift > chosen[-1].numbers.lift and named:
+    groups: dict[str, list[Measured]] = {}
+    for one in halves:
+        groups.setdefault(one.region.name.rsplit(maxsplit=1)[-1], []).append(one)
+    chosen = [max(groups[kind], key=lambda m: m.numbers.lift) for kind in ("half", "third") if kind in groups]
+    border = halves[-1] if len(groups) > 2 else None
+    if border is not None and border.numbers.lift > chosen[-1].numbers.lift and named:
         chosen[-1] = border
     claims = []
     for one in chosen:

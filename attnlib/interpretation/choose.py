@@ -100,16 +100,19 @@ def _place_claims(
         if len(group) == 1:
             claims.append(_claim(group[0], whole, told, visible))
         elif group:
-            claims.append(_together(group, whole, heat, "of the nine fields", "of the nine fields"))
+            noun = f"of the {'nine' if len(fields) == 9 else len(fields)} fields"
+            claims.append(_together(group, whole, heat, noun, noun))
     return tuple(claims)
 
 
-def region_sentence(name: str, share: float, area: float, lift: float, whole: MapNumbers) -> str:
+def region_sentence(
+    name: str, share: float, area: float, lift: float, whole: MapNumbers, *, several: bool = False
+) -> str:
     """Write the sentence that every claim begins with."""
     band_cuts = whole.bands.cuts if whole.bands.scale == "lift" else ()
     return capital(
         f"{percent(share)} of the {whole.noun} falls on {name}, on {percent(area)} of the picture: "
-        f"{times(lift, band_cuts)} times its even share."
+        f"{times(lift, band_cuts)} times {'their' if several else 'its'} even share."
     )
 
 
@@ -230,6 +233,7 @@ def _together(group: Sequence[Measured], whole: MapNumbers, heat: Tensor, *nouns
             numbers.area,
             numbers.lift,
             whole,
+            several=len(group) > 1,
         ),
         kind="several",
         members=tuple(one.region.name for one in group),

@@ -119,6 +119,9 @@ def in_short(claims: Sequence[Claim], leaves: Sequence[Measured], numbers: MapNu
                 f"{capital(name)}: no part as a whole, but patches on {percent(area)} of the picture, with "
                 f"{percent(share)} of the {numbers.noun}; of that, {listed(told[:2])}."
             )
+    if not lines:
+        most = times(float(numbers.lift.max()), cuts)
+        lines.append(f"No place is told: 0 parts can be told apart. The strongest patch gets {most} times.")
     if len(lines) > 1:
         lines[-1] += f" In brackets: multiple of the even share; share of all the {numbers.noun}."
     return Section("short", "In short", tuple(lines))
@@ -168,7 +171,8 @@ def _where_the_band_lies(
         return [f"No patch is in this band (0 of {numbers.patches:,})."]
     inside = (bands.labels[0] == band).double() * numbers.seen
     mass = (numbers.share * inside).sum()
-    lead = "" if has_claims else "No named part as a whole is in this band. "
+    parts = "field" if leaves is fields else "named part"
+    lead = "" if has_claims or not leaves else f"No {parts} as a whole is in this band. "
     lead += f"{count(patches, 'patch', 'patches')} of {numbers.patches:,} ({percent(area)})"
     if band < 2 or not leaves or float(mass) <= 0:
         verb = "is" if patches == 1 else "are"
@@ -254,13 +258,12 @@ def _leaders(claims: Sequence[Claim], leaves: Sequence[Measured], numbers: MapNu
                 f"with {times(best.lift, cuts)} times its even share ({best.band})."
             )
     row, column = numbers.top
-    at = next(
-        (leaf.name for leaf in sorted(leaves, key=lambda x: -float(x.cover[row, column]))), "the picture"
-    )
+    under = max(leaves, key=lambda leaf: float(leaf.cover[row, column]), default=None)
+    at = "" if under is None else f" and lies on {under.name}"
     band = BAND_NAMES[band_of(float(numbers.graded[row, column]), cuts)]
     lines.append(
         f"The strongest patch (row {row + 1} of {numbers.share.shape[0]}, column {column + 1} of "
         f"{numbers.share.shape[1]}) gets {times(float(numbers.lift[row, column]), cuts)} times the "
-        f"even share ({band}) and lies on {at}."
+        f"even share ({band}){at}."
     )
     return lines

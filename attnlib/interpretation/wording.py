@@ -12,6 +12,7 @@ from attnlib.regions import Region
 __all__ = ["band_of", "called", "capital", "clean", "count", "listed", "percent", "spoken_range", "times"]
 
 _LONGEST_NAME = 80
+_LONGEST_QUOTE = 40  # letters of a line of text that a sentence repeats: its beginning is enough to find it
 
 
 def spoken_range(low: float, high: float) -> str:
@@ -77,10 +78,29 @@ def clean(text: str) -> str:
     return line if len(line) <= _LONGEST_NAME else line[: _LONGEST_NAME - 1].rstrip() + "…"
 
 
+def _quote_shortened(name: str) -> str:
+    """Keep the beginning of a long line of text, and its quotation marks."""
+    lead, opened, rest = name.partition('"')
+    quote, closed, tail = rest.rpartition('"')
+    words = " ".join(quote.split())
+    if not (opened and closed) or len(words) <= _LONGEST_QUOTE:
+        return name
+    kept = words[: _LONGEST_QUOTE + 1].rsplit(" ", 1)[0][:_LONGEST_QUOTE].rstrip(" ,;:.-")
+    return f'{lead}"{kept}…"{tail}'
+
+
 def called(region: Region | str, kind: str = "mask") -> str:
-    """Name a region inside a sentence: finders' names as they are, names given by people in quotes."""
+    """Name a region inside a sentence: finders' names as they are, names given by people in quotes.
+
+    Examples
+    --------
+    >>> called('the words "A LIFE"', "text")
+    'the words "A LIFE"'
+    >>> called('the words "it is a truth universally acknowledged that a single man"', "text")
+    'the words "it is a truth universally acknowledged…"'
+    """
     name, kind = (region.name, region.kind) if isinstance(region, Region) else (region, kind)
-    name = clean(name)
+    name = clean(_quote_shortened(name) if kind == "text" else name)
     if kind not in ("box", "mask") or name.casefold().startswith(("the ", "a ", "an ")):
         return name
     return f'the {"box" if kind == "box" else "region"} "{name}"'

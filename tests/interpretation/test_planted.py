@@ -137,6 +137,49 @@ def test_without_regions_the_text_speaks_of_places():
     assert "the lower half" in text.section("picture").lines[-2]
 
 
+@pytest.mark.parametrize(
+    ("grid", "size", "told", "said"),
+    [
+        ((5, 7), (50, 70), 9, []),
+        ((1, 7), (10, 70), 3, ["Above and below are not told apart", "1 row of patches"]),
+        ((5, 2), (50, 20), 3, ["Left and right are not told apart", "2 columns of patches"]),
+        ((5, 7), (1, 1), 0, ["the picture is 1 pixel high", "the picture is 1 pixel wide"]),
+    ],
+)
+def test_places_that_picture_or_grid_cannot_tell_apart_are_not_named(grid, size, told, said):
+    from attnlib import Relevance, TokenLayout, interpret
+    from attnlib.picture import View
+
+    heat = torch.ones(grid, dtype=torch.float64)
+    heat[0, 0] = 9.0
+    view = View.whole(size, (grid[0] * PATCH, grid[1] * PATCH))
+    layout = TokenLayout(grid, PATCH, 0, (0,))
+    text = interpret(Relevance(heat.flatten()[None], layout, "rollout", query="mean", views=(view,)))
+    halves = [one for one in text.numbers if one.region.endswith((" half", " third"))]
+    border = [one for one in text.numbers if one.region.startswith("the border")]
+    assert len(text.numbers) - len(halves) - len(border) == told
+    assert len(halves) == {9: 5, 3: 3 if grid[0] == 1 else 2, 0: 0}[told]
+    assert text.section("short").lines
+    assert ("lies on" in " ".join(text.section("picture").lines)) == bool(told)
+    limits = " ".join(text.section("limits").lines)
+    assert all(words in limits for words in said)
+    assert ("not told apart" in limits) == bool(said)
+    shares = [one.share for one in text.numbers if one not in halves and one not in border]
+    assert not shares or sum(shares) == pytest.approx(1)
+
+
+def test_a_long_line_of_text_is_told_by_its_beginning():
+    from attnlib import Region, Regions, interpret
+
+    line = 'the words "we hold these truths to be self-evident, that all of them are long"'
+    mask = np.zeros((GRID[0] * PATCH, GRID[1] * PATCH), bool)
+    mask[20:40, 40:190] = True
+    text = interpret(planted({"title": 20.0}), Regions((Region(line, mask, "text"),), mask.shape))
+    assert text.claim(line) is not None  # by its whole name
+    assert 'the words "we hold these truths to be self-evident…"' in text.section("short").lines[0]
+    assert "all of them" not in text.to_text()
+
+
 def test_the_prefix_token_the_negative_part_and_padding_stand_apart(regions):
     from dataclasses import replace
 
