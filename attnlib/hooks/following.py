@@ -12,6 +12,7 @@ from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 __all__ = ["Following"]
 
@@ -28,7 +29,8 @@ class Following:
 
     def __init__(self, model: nn.Module) -> None:
         held = (*model.parameters(), *model.buffers())
-        self._fixed = {one.untyped_storage().data_ptr() for one in held if one.layout is torch.strided}
+        known = [one for one in held if not is_lazy(one) and one.layout is torch.strided]
+        self._fixed = {one.untyped_storage().data_ptr() for one in known}
         self._made: dict[int, tuple[ref[Tensor], int | None, int]] = {}
         self.calls = 0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["ParametersAsConstants"]
@@ -27,7 +28,7 @@ class ParametersAsConstants(TorchFunctionMode):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self._constants = {id(one): one.detach() for one in module.parameters()}
+        self._constants = {id(one): one.detach() for one in module.parameters() if not is_lazy(one)}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -40,3 +40,10 @@ def test_as_many_heads_as_tokens_each_as_wide_as_the_states_are_heads_all_the_sa
     weights = capture(model, states).layers[0].weights()
     query, key, _ = model.qkv(states).view(2, 5, 3, 5, 7).permute(2, 0, 3, 1, 4)
     torch.testing.assert_close(weights, (query @ key.transpose(-1, -2) / 7**0.5).softmax(-1))
+
+
+def test_parameters_that_are_made_by_the_first_pass_are_no_obstacle() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LazyLinear(12), Fused(12, 3, 5)).eval()
+    record = capture(model, torch.randn(2, 5, 7), target=lambda output: output[:, 0].sum(-1))
+    assert record.layers[0].gradients().shape == (2, 3, 5, 5)
