@@ -260,6 +260,13 @@ def _plain(one: Any) -> int | str:
 
 
 def _check(total: Tensor, real: Tensor, largest: float, gone: str) -> None:
+    if not bool(torch.isfinite(total).all()):
+        narrow = real.dtype in (torch.float16, torch.bfloat16)
+        told = f" in {str(real.dtype).removeprefix('torch.')}: load the model with dtype='float32'"
+        raise CaptureError(
+            "decompx: parts of the score are not finite (infinite or NaN)"
+            + (told if narrow else "; look at what the model computed for this input")
+        )
     allowed = {torch.float64: 1e-6, torch.float32: 3e-3}.get(real.dtype, 1e-1)
     scale = max(float(real.abs().max()), largest, 1e-30)
     worst = float((total - real).abs().max()) / scale

@@ -98,7 +98,12 @@ def generic_relevance(
     """Accumulate relevance through one stream, or between two."""
     if len(request.record.streams) > 1 or any(one.kind == "cross" for one in request.record.layers):
         if start_layer:
-            raise InputError("generic_relevance: start_layer is for one stream; use layers= on two")
+            streams = request.record.streams
+            held = f"the streams {' and '.join(streams)}" if len(streams) > 1 else "cross-attention"
+            raise InputError(
+                f"generic_relevance: start_layer={start_layer} says where one stack of self-attention begins, "
+                f"and this record holds {held}: leave start_layer out, or choose layers with layers=[...]"
+            )
         return _two_streams(
             request,
             query_stream=query_stream,

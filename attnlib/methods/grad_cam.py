@@ -113,9 +113,11 @@ def _raw_maps(
     """Return Grad-CAM's weighted sums, [layer, batch, row, column], signed."""
     try:
         package = import_module("pytorch_grad_cam")
-    except ImportError:
+    except ImportError as error:
+        lacks = (error.name or "").partition(".")[0]
+        what = "pytorch-grad-cam" if lacks in ("", "pytorch_grad_cam") else f"{lacks} (for pytorch-grad-cam)"
         raise MissingPackageError(
-            'Grad-CAM needs pytorch-grad-cam: pip install "attnlib[attribution]"'
+            f'Grad-CAM needs {what}: pip install "attnlib[attribution]" ({error})'
         ) from None
     start = handle.start(stream).requires_grad_()
     model = _Scored(lambda given: depends(handle.score(stream, given, target=target, taps=taps)))

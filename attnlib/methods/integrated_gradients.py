@@ -28,9 +28,11 @@ _NO_ROW = "scores are sums over the pixels of a patch, or over the width of a to
 def _captum() -> Any:
     try:
         return import_module("captum.attr")
-    except ImportError:
+    except ImportError as error:
+        lacks = (error.name or "").partition(".")[0]
+        what = "captum" if lacks in ("", "captum") else f"{lacks} (for captum)"
         raise MissingPackageError(
-            'integrated gradients need captum: pip install "attnlib[attribution]"'
+            f'integrated gradients need {what}: pip install "attnlib[attribution]" ({error})'
         ) from None
 
 

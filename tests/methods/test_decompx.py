@@ -176,6 +176,16 @@ def test_a_function_without_a_rule_is_named_when_it_matters(load):
         explain(record, "decompx")
 
 
+def test_parts_that_are_not_finite_are_told_as_such(load):
+    from attnlib import capture, explain
+    from attnlib.errors import CaptureError
+
+    model, inputs, _ = load("vit", "ViTForImageClassification")
+    record = capture(model, inputs, target=lambda o: o.logits[:, 0] * 1e300 * 1e300, internals=True)
+    with pytest.raises(CaptureError, match="not finite"):
+        explain(record, "decompx")
+
+
 def test_sizes_that_do_not_fit_are_refused_before_the_work(load):
     from attnlib import capture, explain
     from attnlib.errors import BudgetError

@@ -175,3 +175,28 @@ def test_a_border_narrower_than_a_patch_is_left_out(vit):
     scores = per_token(Request(record, method="test"), wide)
     assert scores[:, 1:].unique().tolist() == [3 * 64]
     assert explain(record, "gradient_x_input").heatmap().shape == (2, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("method", "package"), [("integrated_gradients", "captum.attr"), ("grad_cam", "pytorch_grad_cam")]
+)
+@pytest.mark.parametrize("lacks", ["itself", "matplotlib"])
+def test_the_package_that_is_missing_is_the_one_that_is_named(vit, monkeypatch, method, package, lacks):
+    import importlib
+
+    from attnlib import explain
+    from attnlib.errors import MissingPackageError
+
+    missing = package.partition(".")[0] if lacks == "itself" else lacks
+    real = importlib.import_module
+
+    def broken(name, *rest):
+        if name == package:
+            raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+        return real(name, *rest)
+
+    home = "integrated_gradients" if method == "integrated_gradients" else "grad_cam"
+    monkeypatch.setattr(real(f"attnlib.methods.{home}"), "import_module", broken, raising=True)
+    named = missing.replace("_", "-") if lacks == "itself" else missing
+    with pytest.raises(MissingPackageError, match=rf"needs? {named}.*attnlib\[attribution\]"):
+        explain(vit[0], method)

@@ -145,3 +145,18 @@ def test_a_captured_decoder_gives_the_rows_of_its_whole_matrix(query):
     assert float(row.abs().sum()) > 0
     torch.testing.assert_close(row, every, rtol=1e-4, atol=1e-7)
     assert (row[1, 4:] == 0).all()
+
+
+def test_a_start_layer_on_two_streams_is_refused_with_what_to_do():
+    from attnlib import explain
+    from attnlib.errors import InputError
+
+    g = torch.Generator().manual_seed(5)
+    made = []
+    for stream, other in (("encoder", None), ("decoder", None), ("decoder", "encoder")):
+        shape = (2, 3, SIZES[stream], SIZES[other or stream])
+        made.append(
+            (stream, other, torch.rand(shape, generator=g).softmax(-1), torch.rand(shape, generator=g))
+        )
+    with pytest.raises(InputError, match=r"streams encoder and decoder: leave start_layer out.*layers=\["):
+        explain(record_of(made), "generic_relevance", start_layer=1)
