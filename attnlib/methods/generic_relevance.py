@@ -101,7 +101,7 @@ def generic_relevance(
             streams = request.record.streams
             held = f"the streams {' and '.join(streams)}" if len(streams) > 1 else "cross-attention"
             raise InputError(
-                f"generic_relevance: start_layer={start_layer} says where one stack of self-attention begins, "
+                f"generic_relevance: start_layer={start_layer} says where a stack of self-attention begins, "
                 f"and this record holds {held}: leave start_layer out, or choose layers with layers=[...]"
             )
         return _two_streams(
