@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attnlib.errors import CaptureError
 from attnlib.hooks.beside import BESIDE
-from attnlib.hooks.mixing import PRODUCT, SAMPLING, SCAN, SLIDING, STATES
+from attnlib.hooks.mixing import FIXED, PRODUCT, SAMPLING, SCAN, SLIDING, STATES, WAVES
 from attnlib.hooks.session import Session
 from attnlib.record import LayerAttention
 from attnlib.record.gaps import Gap
@@ -93,7 +93,7 @@ def _expected(name: str, session: Session) -> bool:
     if type(visited[name]) in kinds:
         return True
     inside = [one for one in session.mixing.seen if _within(one, name)]
-    if not any(word != STATES for one in inside for word in session.mixing.seen[one]):
+    if not any(word not in (STATES, FIXED) for one in inside for word in session.mixing.seen[one]):
         return True
     multiplied = any(PRODUCT in session.mixing.seen[one] for one in inside)
     softmaxed = any(_within(where, name) for where in session.probabilities.open.values())
@@ -122,7 +122,7 @@ def _gaps(session: Session, layers: Sequence[LayerAttention], missed: Sequence[s
             yield Gap(layer.name, type(visited[layer.name]).__name__, what, layer.stream, float(layer.index))
     for where, what in session.mixing.seen.items():
         if not any(_within(where, one) for one in (*seen, *missed)) and not _helps(where, seen):
-            words = [one for one in what if one in (PRODUCT, SCAN, SLIDING)]
+            words = [one for one in what if one in (FIXED, PRODUCT, SCAN, SLIDING, WAVES)]
             if words:
                 found[where] = _reason_of(words)
     for name, reason in found.items():

@@ -9,12 +9,15 @@ from torch import Tensor, nn
 
 from attnlib.hooks.eager import PRODUCTS
 from attnlib.hooks.origins import Origins
+from attnlib.hooks.torch_names import FOURIER, LINEARS
 
-__all__ = ["MIXING", "PRODUCT", "SAMPLING", "SCAN", "SLIDING", "STATES", "Mixing"]
+__all__ = ["FIXED", "MIXING", "PRODUCT", "SAMPLING", "SCAN", "SLIDING", "STATES", "WAVES", "Mixing"]
 
 PRODUCT = "multiplies states of tokens with each other"
 SLIDING = "slides a convolution over the tokens"
 SCAN = "adds up along the tokens"
+FIXED = "mixes tokens by weights that are the same for every input"
+WAVES = "takes a Fourier transform over the tokens"
 SAMPLING = "reads the image at sampled points"
 STATES = "multiplies states of the same token"  # alone it mixes nothing
 
@@ -23,6 +26,8 @@ _WORDS = {
     "conv1d": SLIDING,
     **dict.fromkeys(("cumsum", "logcumsumexp", "cumprod"), SCAN),
     "grid_sample": SAMPLING,
+    **dict.fromkeys(LINEARS, FIXED),
+    **dict.fromkeys(FOURIER, WAVES),
 }
 MIXING = frozenset(_WORDS)
 
@@ -55,6 +60,13 @@ class Mixing:
             ids = [_numbers(tensors[0], origins)] if tensors else [None]
             axis = next((one for one in given if isinstance(one, int) and not isinstance(one, bool)), -1)
             found = ids[0] is not None and ids[0].shape[axis] > 1
+        elif what is FIXED:
+            numbers = _numbers(tensors[0], origins)
+            found = numbers is not None and numbers.dim() > 2 and numbers.shape[-2] == 1 < numbers.shape[-1]
+        elif what is WAVES:
+            numbers = _numbers(tensors[0], origins)
+            axes = _axes(name, args, kwargs, tensors[0].dim())
+            found = numbers is not None and any(numbers.shape[one] > 1 for one in axes)
         else:
             found = bool(tensors) and _numbers(tensors[0], origins) is not None
         if found and what is not None:
@@ -67,6 +79,14 @@ def _numbers(tensor: Tensor, origins: Origins) -> Tensor | None:
         return None
     origin = origins.get(tensor)
     return origin.ids if origin is not None and origin.ids.numel() > origin.sequence.batch else None
+
+
+def _axes(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], count: int) -> Sequence[int]:
+    """Return the axes of a Fourier transform."""
+    given = args[2] if len(args) > 2 else kwargs.get("dim")
+    if given is None:
+        given = (-2, -1) if name.endswith("2") else range(count) if name.endswith("n") else -1
+    return [given] if isinstance(given, int) else given
 
 
 def _pairs(left: Tensor, right: Tensor, equation: str) -> bool:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from attnlib.hooks.einsums import spelled_out
 from attnlib.hooks.origin_joins import JOINING, merge
 from attnlib.hooks.origins import PADDING, Origin, Origins, TokenSequence, compact
-from attnlib.hooks.torch_names import MIXES, MOVES
+from attnlib.hooks.torch_names import LINEARS, MIXES, MOVES
 
 __all__ = ["follow", "move"]
 
@@ -346,7 +346,7 @@ _RULES: dict[str, Callable[[Origins, Sequence[Any], Mapping[str, Any], Any], Non
     **JOINING,
     **dict.fromkeys(("matmul", "__matmul__", "linalg_matmul", "bmm", "mm"), _matmul),
     **dict.fromkeys(("addmm", "baddbmm"), _addmm),
-    "linear": _linear,
+    **dict.fromkeys(LINEARS, _linear),
     "pad": _pad,
     "embedding": _embedding,
     "__setitem__": _setitem,

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["CONVOLUTIONS", "EXACT", "MIXERS", "MIXES", "MOVES", "POOLS", "SCALES", "SUMS"]
+__all__ = [
+    "CONVOLUTIONS",
+    "EXACT",
+    "FOURIER",
+    "LINEARS",
+    "MIXERS",
+    "MIXES",
+    "MOVES",
+    "POOLS",
+    "SCALES",
+    "SUMS",
+]
 
 # fmt: off
 # functions that only move values about: the same call on token numbers gives the token numbers of the result
@@ -14,10 +25,16 @@ MOVES = frozenset({
     "view_as", "reshape_as", "broadcast_to", "as_strided", "take_along_dim", "unfold", "t", "T", "mT",
     "mH", "diagonal", "split_with_sizes", "masked_select", "ravel",
 })
+LINEARS = frozenset({
+    "linear", "linear_dynamic", "linear_dynamic_fp16", "linear_relu_dynamic",
+})
+FOURIER = frozenset({
+    f"fft_{kind}fft{axes}" for kind in ("", "i", "r", "ir") for axes in ("", "2", "n")
+})
 # same shape in and out, but tokens change places or mix
-MIXES = frozenset({
-    "sort", "argsort", "topk", "cumsum", "cumprod", "softmax", "log_softmax", "fft", "ifft", "rfft",
-    "irfft", "flip", "scatter", "scatter_", "index_put", "index_put_", "index_copy", "index_copy_",
+MIXES = FOURIER | frozenset({
+    "sort", "argsort", "topk", "cumsum", "cumprod", "softmax", "log_softmax", "flip",
+    "scatter", "scatter_", "index_put", "index_put_", "index_copy", "index_copy_",
     "index_add", "index_add_", "masked_scatter", "masked_scatter_", "logcumsumexp", "conv_transpose2d",
     "conv_transpose1d",
 })

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attnlib import capture, capturing
+from attnlib import capture, capturing, explain
+from attnlib.errors import NeedsError
 
 
 def test_kinds_of_none_are_all_kinds() -> None:
@@ -47,3 +49,76 @@ def test_parameters_that_are_made_by_the_first_pass_are_no_obstacle() -> None:
     model = nn.Sequential(nn.LazyLinear(12), Fused(12, 3, 5)).eval()
     record = capture(model, torch.randn(2, 5, 7), target=lambda output: output[:, 0].sum(-1))
     assert record.layers[0].gradients().shape == (2, 3, 5, 5)
+
+
+class Waves(nn.Module):
+    """Mixes tokens by a Fourier transform, or over channels only."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, states: Tensor) -> Tensor:
+        return torch.fft.fft(states, dim=self.axis).real
+
+
+class Spatial(nn.Module):
+    """Mixes tokens by weights that do not depend on them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(5, 5)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.mix(states.transpose(1, 2)).transpose(1, 2)
+
+
+class Between(nn.Module):
+    """Two layers of attention with something else between them."""
+
+    def __init__(self, between: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([Fused(7, 3, 11), between, Fused(7, 3, 11)])
+
+    def forward(self, states: Tensor) -> Tensor:
+        for layer in self.layers:
+            states = states + layer(states)
+        return states[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("between", "words"), [(Waves(1), "Fourier transform"), (Spatial(), "the same for every input")]
+)
+def test_what_mixes_tokens_without_attention_between_two_layers_is_a_gap(
+    between: nn.Module, words: str
+) -> None:
+    record = capture(Between(between).eval(), torch.randn(2, 5, 7))
+    (gap,) = record.gaps
+    assert (gap.name, gap.place) == ("layers.1", 0.5)
+    assert words in str(gap)
+    with pytest.raises(NeedsError, match=words):
+        explain(record, "rollout")
+
+
+def test_a_fourier_transform_over_channels_is_no_gap() -> None:
+    assert not capture(Between(Waves(-1)).eval(), torch.randn(2, 5, 7)).gaps
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, about the future of its quantisation
+def test_tokens_are_followed_through_quantised_layers() -> None:
+    torch.manual_seed(0)
+    cut = nn.Conv2d(3, 7, 5, stride=5)
+
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cut = cut
+            self.body = Between(nn.Identity())
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            return self.body(self.cut(pixels).flatten(2).transpose(1, 2))
+
+    model = torch.ao.quantization.quantize_dynamic(Patches().eval(), {nn.Linear}, dtype=torch.qint8)
+    record = capture(model, torch.randn(2, 3, 10, 15))
+    assert record.layout.grid == (2, 3)
+    assert record.layout.patch_size == (5, 5)
