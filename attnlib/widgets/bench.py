@@ -7,63 +7,33 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from attnlib.errors import AttnlibError, InputError
 from attnlib.hooks import capture
-from attnlib.hooks.blocks import block_of, norms_of_blocks, stoppable
-from attnlib.interpretation import Interpretation, interpret
+from attnlib.hooks.blocks import norms_of_blocks, stoppable
+from attnlib.interpretation import interpret
 from attnlib.methods import METHODS, explain
 from attnlib.models import LoadedModel, load_model
 from attnlib.picture import Picture, load_picture
 from attnlib.profiles import layer_profile
 from attnlib.record import AttentionRecord, Relevance
 from attnlib.regions import Regions
-from attnlib.widgets.image_source import image_layers, readout_row
+from attnlib.widgets.findings import Findings, artifact_shares, say
+from attnlib.widgets.image_source import image_layers
 from attnlib.widgets.poster import shown_relevance
 from attnlib.widgets.state import ExplorerState
 from attnlib.widgets.telling import region_table
 from attnlib.widgets.viewing import Viewer, viewer
 from attnlib.widgets.whole_file import write_whole
 
-__all__ = ["ATTENTION", "Bench", "Findings"]
+__all__ = ["ATTENTION", "Bench"]
 
 ATTENTION = "attention"
 """The choice of no method: layers and heads as they are."""
 _LARGE = 3e7
-
-
-@dataclass(eq=False)
-class Findings:
-    """What there is to show.
-
-    Parameters
-    ----------
-    record : the captured attention.
-    relevance : what the method says; None for "attention".
-    said : what the model said, in sentences.
-    regions : named parts of the picture; None until they are found.
-    profile : whose layers and heads the measures belong to; None until there are any.
-    interpretation : the written text; None until there is a relevance over patches.
-    measures : name of a measure -> its values, [layer, head].
-    notes : what could not be done, in words.
-    norms : of every token after every block, as the model ran: path of the block -> [batch, token].
-    """
-
-    record: AttentionRecord
-    relevance: Relevance | None = None
-    said: tuple[str, ...] = ()
-    regions: Regions | None = None
-    profile: Any = None
-    interpretation: Interpretation | None = None
-    measures: dict[str, np.ndarray] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    norms: Mapping[str, torch.Tensor] = field(default_factory=dict)
+_OF_THE_WORK = ("model", "picture", "method", "options", "target", "item", "query", "shown")
 
 
 class Bench:
@@ -81,6 +51,7 @@ class Bench:
         self.size: int | tuple[int, int] | None = None
         self.findings: Findings | None = None
         self.check: Callable[[], None] = lambda: None
+        self.held: dict[str, Picture] = {}
         self._captured: tuple[Any, ...] | None = None
         self._captured_picture: Picture | None = None  # kept alive: the key holds its id
         self._given: Regions | None = None
@@ -88,6 +59,25 @@ class Bench:
         self._looking: tuple[Picture, Future[Regions]] | None = None
         self._in_memory = False
         self._elsewhere = False
+
+    def keep(self) -> Callable[[], None]:
+        """Remember what there is now; calling the answer goes back to it, after work that did not end."""
+        apart = ("lock", "state", "check", "held")
+        with self.lock:
+            found, mine = self.findings, {name: one for name, one in vars(self).items() if name not in apart}
+            relevance = None if found is None else found.relevance
+            chosen = {name: getattr(self.state, name) for name in _OF_THE_WORK}
+
+        def back() -> None:
+            with self.lock:
+                vars(self).update(mine)
+                if found is not None:
+                    found.relevance = relevance
+                with self.state.hold_trait_notifications():
+                    for name, value in chosen.items():
+                        self.state.set_trait(name, value)
+
+        return back
 
     def take(self, source: Any) -> None:
         """Use another input of the kind that this bench shows."""
@@ -106,9 +96,10 @@ class Bench:
         self._elsewhere = False
 
     def take_picture(self, source: Any) -> None:
-        """Use a picture; its name (never its folder) becomes the state's."""
-        self.picture = load_picture(source)
-        self._in_memory = not isinstance(source, (str, Path))
+        """Use a picture: a file, a sample, pixels, or the name of one that was uploaded or pasted before."""
+        held = self.held.get(source) if isinstance(source, str) else None
+        self.picture = load_picture(source) if held is None else held
+        self._in_memory = held is not None or not isinstance(source, (str, Path))
         self._given = None
         name = str(source) if isinstance(source, (str, Path)) else self.picture.name
         self.state.picture = name
@@ -175,7 +166,7 @@ class Bench:
         with stoppable(loaded.model, self.check), norms_of_blocks(loaded.model) as norms:
             record = capture(loaded, prepared, target=target, internals=internals)
         found = Findings(record, regions=kept, norms=norms)
-        _say(found, loaded, prepared)
+        say(found, loaded, prepared)
         with self.lock:
             self.findings, self._inputs, self._captured = found, prepared.inputs, key
             self._captured_picture = picture
@@ -232,7 +223,7 @@ class Bench:
         names = ("entropy", "distance", "prefix_share")
         measures = {name: getattr(profile, name)[0].double().numpy() for name in names}
         try:
-            shares = _artifact_shares(record, found.norms, loaded, inputs)
+            shares = artifact_shares(record, found.norms, loaded, inputs)
             if shares is not None:
                 measures["artifact_share"] = shares
         except (AttnlibError, TypeError) as problem:
@@ -300,7 +291,7 @@ class Bench:
         """Pack what was found for the viewer, patch queries within a budget (0 = a kernel answers)."""
         return viewer(
             self.vision(),
-            self.picture,
+            self._captured_picture,
             regions=regions,
             relevances=relevances,
             budget_mb=budget_mb,
@@ -354,32 +345,3 @@ class Bench:
 
     def _same_picture(self) -> bool:
         return self._captured is not None and self._captured[2] == id(self.picture)
-
-
-def _say(found: Findings, loaded: LoadedModel, prepared: Any) -> None:
-    try:
-        said = loaded.said(found.record.output, views=prepared.views, texts=getattr(prepared, "texts", ()))
-        found.said = tuple(said.sentences)
-    except AttnlibError as problem:
-        found.notes.append(f"what the model said could not be read: {problem}")
-
-
-def _artifact_shares(
-    record: AttentionRecord, norms: Mapping[str, torch.Tensor], loaded: LoadedModel | None, inputs: Any
-) -> np.ndarray | None:
-    """Return the share of every head's read-out map that lies on artifact patches, [layer, head]."""
-    from attnlib.evaluate.artifacts import artifact_patches, artifact_share, token_norms
-
-    layers = image_layers(record)
-    last, main = layers[-1]
-    grid = main.grid
-    block = None if loaded is None else block_of(loaded.model, last.name, norms)
-    if block is not None and grid is not None and norms[block].shape[1] == main.num_tokens:
-        marked = artifact_patches(norms[block][:, main.patch_slice].unflatten(1, grid))
-    elif loaded is not None and inputs is not None:
-        marked = artifact_patches(token_norms(loaded.model, dict(inputs), main))
-    else:
-        return None
-    rows = [readout_row(layer, layout) for layer, layout in layers]
-    shares = [artifact_share(row, marked.expand(len(row), -1, -1)) for row in rows]
-    return torch.stack(shares).double().numpy()

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from attnlib.viz.theme import CONFIG, look
+from attnlib.widgets.state import ExplorerState
 
-__all__ = ["MEASURES", "OF_PICTURES", "OF_TEXTS", "BarChart", "profile_bars"]
+__all__ = ["MEASURES", "OF_PICTURES", "OF_TEXTS", "BarChart", "profile_bars", "show_profile"]
 
 MEASURES: Mapping[str, str] = {
     "entropy": "entropy / log N",
@@ -77,6 +78,22 @@ class BarChart(anywidget.AnyWidget):
             from plotly.offline import get_plotlyjs
 
             self.send({"give": "plotly"}, buffers=[get_plotlyjs().encode()])
+
+
+def show_profile(
+    chart: BarChart, measures: Mapping[str, np.ndarray], profile: Any, state: ExplorerState
+) -> None:
+    """Draw the chosen measure of all layers and heads, or say that it is not known."""
+    values = measures.get(state.measure)
+    if values is None:
+        chart.words = f"{MEASURES[state.measure]} is not known for this model"
+        return
+    layer = min(state.layer, len(profile.layers) - 1)
+    head = state.head if state.heads == "one" else None
+    figure = profile_bars(values, profile, measure=state.measure, layer=layer, head=head)
+    best = np.unravel_index(int(np.argmax(values)), values.shape)
+    highest = f"highest at layer {profile.layers[best[0]]}, head {profile.heads[best[1]]}"
+    chart.show(figure, words=f"{MEASURES[state.measure]} of every layer and head; {highest}")
 
 
 def profile_bars(

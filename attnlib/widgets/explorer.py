@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import base64
-import functools
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
-import numpy as np
 
-from attnlib.errors import AttnlibError, InputError
+from attnlib.errors import InputError
 from attnlib.picture import load_picture
 from attnlib.record import Relevance
 from attnlib.widgets.bench import Bench
-from attnlib.widgets.chart import MEASURES, BarChart, profile_bars
-from attnlib.widgets.exporting import parameters_yaml, view_json, view_picture
+from attnlib.widgets.chart import BarChart, show_profile
+from attnlib.widgets.downloads import download_box
+from attnlib.widgets.exporting import (
+    beyond_parameters,
+    other_source,
+    parameters_yaml,
+    view_json,
+    view_picture,
+)
 from attnlib.widgets.fragment import page
+from attnlib.widgets.guard import Guard
 from attnlib.widgets.live import LiveViewer
 from attnlib.widgets.menu import Menu
-from attnlib.widgets.telling import message, problem, sentences
+from attnlib.widgets.state import read_target
+from attnlib.widgets.telling import in_words, message, problem, sentences
 from attnlib.widgets.text_bench import TextBench
 from attnlib.widgets.viewing import Viewer
 from attnlib.widgets.whole_file import write_whole
 from attnlib.widgets.work import Cancelled, Step, Worker
 
-__all__ = ["Explorer", "read_target"]
+__all__ = ["Explorer"]
 
 _REST = 0.4
 
@@ -38,21 +46,23 @@ class Explorer(widgets.VBox):
 
     def __init__(self, bench: Bench) -> None:
         self.bench, self.state = bench, bench.state
+        self.problem = widgets.HTML()
+        self._guard = Guard(bench.lock, self.problem)
         self.menu = Menu(self.state, self._guard)
         self.worker = Worker(self._progress, self._ended)
         bench.check = self.worker.check
         self.viewer: LiveViewer | None = None
         self._pause: threading.Timer | None = None
         self._map = 1
-        self._reacting = False
+        self._settled, self._returning = True, False  # whether what is shown is what the state names
+        self._back: Callable[[], None] | None = None
         self._drawn: Relevance | None = None
         self.chart = BarChart(layout={"width": "100%"})
-        self.problem = widgets.HTML()
         self.bar = widgets.IntProgress(0, 0, 1, layout={"width": "220px", "visibility": "hidden"})
         self.step = widgets.HTML()
         self.said, self.text, self.table = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.place = widgets.VBox()
-        self.downloads = self._downloads()
+        self.downloads = download_box(self, self._guard)
         first, second = self.menu.boxes()
         charts = widgets.VBox([self.menu.measure, self.chart], layout={"width": "100%"})
         parts = "Tokens" if self.state.kind == "text" else "Parts of the picture"
@@ -94,32 +104,34 @@ class Explorer(widgets.VBox):
         ]
         if self.state.kind == "text":
             steps = [steps[1], steps[2], steps[4]]
-        return [(name, self._attempt(name, work)) for name, work in steps]
+        return [(name, partial(self._attempt, name, work)) for name, work in steps]
 
-    def _attempt(self, name: str, work: Callable[[], None]) -> Callable[[], None]:
-        """Wrap a step that others do not need: what fails is noted, the rest goes on."""
-
-        def attempt() -> None:
-            try:
-                work()
-            except Cancelled:
-                raise
-            except Exception as error:
-                words = str(error) if isinstance(error, AttnlibError) else f"{type(error).__name__}: {error}"
-                if self.bench.findings is not None:
-                    self.bench.findings.notes.append(f"{name} did not work: {words}")
-
-        return attempt
+    def _attempt(self, name: str, work: Callable[[], None]) -> None:
+        """Do a step that others do not need: what fails is noted, the rest goes on."""
+        try:
+            work()
+        except Cancelled:
+            raise
+        except Exception as error:
+            if self.bench.findings is not None:
+                self.bench.findings.notes.append(f"{name} did not work: {in_words(error)}")
 
     def refresh(self) -> None:
         """Take model, picture, method and target from the menu and start the work on another thread."""
         menu, state = self.menu, self.state
         if menu.picture.value and menu.picture.value != state.picture:
             self.bench.take(menu.picture.value)
+        self._settled = False
         state.model = menu.model.value
         state.target = read_target(menu.target.value)
         state.method = str(menu.method.value)
         self.problem.value = ""
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start all work; until it is shown, what is shown is from before."""
+        self._settled = False
+        self.state.shown = "method"
         self.worker.start([*self.steps(), *self.later()])
 
     def wait(self, timeout: float | int | None = None) -> bool:
@@ -129,12 +141,15 @@ class Explorer(widgets.VBox):
     def show_anew(self) -> None:
         """Show what another model, picture or method has found."""
         self._map = -1
-        self.show()
+        self.show(anew=True)
 
-    def show(self) -> None:
+    def show(self, *, anew: bool = False) -> None:
         """Pack what was found and show it in the viewer; look, sides and map stay as they were chosen."""
         with self.bench.lock:
+            self.worker.check()  # a hand that was quicker may have chosen another picture
             packed = self.packed(budget_mb=0.0)
+            if self._settled or anew:
+                self._settled, self._back = True, self.bench.keep()
         layers = packed.document["sources"][0]["layers"]
         texts = max(1, len(self.bench.texts)) if isinstance(self.bench, TextBench) else 1
         self.menu.limit(len(layers), max(len(one["heads"]) for one in layers), texts)
@@ -175,7 +190,7 @@ class Explorer(widgets.VBox):
         regions = found.regions if found.regions is not None and len(found.regions) else None
         packed = self.bench.view(regions=regions, relevances=maps, budget_mb=budget_mb)
         state.layer = min(state.layer, len(packed.document["sources"][0]["layers"]) - 1)
-        shown = {**packed.state["a"], **state.selection(), "map": int(bool(maps))}
+        shown = {**packed.state["a"], **state.selection(), "map": int(bool(maps) and state.shown == "method")}
         packed.state = {**packed.state, "a": shown, "b": shown, "regions": state.show_regions}
         return packed
 
@@ -199,7 +214,16 @@ class Explorer(widgets.VBox):
         self._pause.start()
 
     def relevance(self) -> Relevance:
-        """Return the map that is shown: the method's, or the selected layer and head."""
+        """Return the map that is shown: the method's, or the selected layer and head.
+
+        Raises
+        ------
+        InputError
+            If the viewer shows another kind of attention of the model than the first.
+        """
+        other = other_source(self.viewer)
+        if other:
+            raise InputError(other)
         found = self.bench.findings
         method_shown = self.viewer is None or self.viewer.state.get("a", {}).get("map", 0) > 0
         if found is not None and found.relevance is not None and method_shown:
@@ -208,25 +232,26 @@ class Explorer(widgets.VBox):
 
     def show_chart(self) -> None:
         """Draw the chosen profile over layers and heads."""
-        found, state = self.bench.findings, self.state
-        if found is None or found.profile is None:
-            return
-        values = found.measures.get(state.measure)
-        if values is None:
-            self.chart.words = f"{MEASURES[state.measure]} is not known for this model"
-            return
-        layer = min(state.layer, len(found.profile.layers) - 1)
-        head = state.head if state.heads == "one" else None
-        figure = profile_bars(values, found.profile, measure=state.measure, layer=layer, head=head)
-        best = np.unravel_index(int(np.argmax(values)), values.shape)
-        highest = f"highest at layer {found.profile.layers[best[0]]}, head {found.profile.heads[best[1]]}"
-        self.chart.show(figure, words=f"{MEASURES[state.measure]} of every layer and head; {highest}")
+        found = self.bench.findings
+        if found is not None and found.profile is not None:
+            show_profile(self.chart, found.measures, found.profile, self.state)
 
     # taking away ----------------------------------------------------------------------------------
 
+    def _ready(self) -> None:
+        if not self._settled:
+            raise InputError("the new view is not there yet: wait until it is shown, or press Cancel")
+
+    def beyond_parameters(self) -> list[str]:
+        """Say what of the present view its parameters cannot make again."""
+        return beyond_parameters(self.bench, self.viewer)
+
     def save_html(self, path: str | os.PathLike[str], *, budget_mb: float | int = 3.0) -> Path:
         """Write the present view as one page that needs no kernel and no network."""
+        self._ready()
         packed = self.packed(budget_mb=budget_mb)
+        if self.viewer is not None:
+            packed.state = {**packed.state, **self.viewer.state}
         body = self.said.value + packed.to_html()
         if self.bench.findings is not None:
             body += self._told()[0]
@@ -234,94 +259,50 @@ class Explorer(widgets.VBox):
 
     def save_png(self, path: str | os.PathLike[str]) -> Path:
         """Write the present map over the picture, with its legend."""
-        return write_whole(path, view_picture(self.bench, self.relevance(), suffix=Path(path).suffix))
+        self._ready()
+        look = None if self.viewer is None else self.viewer.state
+        image = view_picture(self.bench, self.relevance(), suffix=Path(path).suffix, look=look)
+        return write_whole(path, image)
 
     def save_json(self, path: str | os.PathLike[str]) -> Path:
         """Write state, map, regions, text and parameters; beside them a picture that no file holds."""
-        return write_whole(path, view_json(self.bench, self.relevance(), Path(path).parent))
+        self._ready()
+        folder, beyond = Path(path).parent, self.beyond_parameters()
+        return write_whole(path, view_json(self.bench, self.relevance(), folder, beyond))
 
     def save_parameters(self, path: str | os.PathLike[str]) -> Path:
         """Write the parameters as YAML for papermill; beside them a picture that no file holds."""
         parameters = self.parameters(Path(path).parent)
-        return write_whole(path, parameters_yaml(parameters, self.bench.beyond_parameters()))
+        return write_whole(path, parameters_yaml(parameters, self.beyond_parameters()))
 
     def parameters(self, folder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
-        """Return the papermill parameters that reproduce the present view.
-
-        Parameters
-        ----------
-        folder : where a picture that was pasted, uploaded or given as pixels is written, so that the
-            parameters can name a file; without it they carry the name it is shown by.
-        """
+        """Return the papermill parameters that reproduce the present view; see :meth:`Bench.parameters`."""
+        self._ready()
         return self.bench.parameters(folder)
 
-    def _downloads(self) -> widgets.Widget:
-        name = widgets.Text("attention", description="file name", style={"description_width": "initial"})
-        link = widgets.HTML()
-
-        def saver(suffix: str, save: Callable[[Path], Path]) -> widgets.Button:
-            button = widgets.Button(description=f"Save {suffix.upper()}", tooltip=f"save as {suffix}")
-
-            def act(_: Any) -> None:
-                written = save(Path(Path(name.value or "attention").name + f".{suffix}"))
-                words = [f"written to {written}"]
-                if suffix in ("yaml", "json"):
-                    kept = self.parameters(written.parent).get("picture")
-                    beside = kept is not None and kept != self.state.picture
-                    words += [f"and the picture to {kept}"] if beside else []
-                    words += self.bench.beyond_parameters()
-                link.value = message(". ".join(one.rstrip(".") for one in words))
-
-            button.on_click(self._guard(act))
-            return button
-
-        buttons = [
-            saver("html", lambda path: self.save_html(path)),
-            saver("png", lambda path: self.save_png(path)),
-            saver("json", lambda path: self.save_json(path)),
-            saver("yaml", lambda path: self.save_parameters(path)),
-        ]
-        return widgets.VBox([widgets.HBox([name, *buttons], layout={"flex_flow": "row wrap"}), link])
-
     # reactions ------------------------------------------------------------------------------------
-
-    def _guard(self, react: Callable[..., None]) -> Callable[..., None]:
-        """Wrap a reaction: one at a time, and its errors are shown in place, in words."""
-
-        @functools.wraps(react)
-        def guarded(*given: Any) -> None:
-            with self.bench.lock:
-                first, self._reacting = not self._reacting, True  # one reaction may set off others
-                if first and self.problem.value:
-                    self.problem.value = ""
-                try:
-                    react(*given)
-                except Exception as error:
-                    self.problem.value = problem(error)
-                finally:
-                    self._reacting = not first
-
-        return guarded
 
     def _follow(self, change: Any) -> None:
         """Bring what is shown to a state that has changed."""
         name = change["name"]
+        if self._returning:
+            return
         if name == "query" and self.bench.findings is not None:
             problem = self.bench.query_problem(self.state.query)
             if problem is not None:
                 self.state.choose_query(None)
                 raise InputError(problem)
         if name in ("layer", "layers", "head", "heads", "query", "direction") and self.viewer is not None:
-            now = self.viewer.state.get("a", {})
-            wanted = self.state.selection()
-            if any(now.get(key) != value for key, value in wanted.items()):
-                self.viewer.choose(**wanted, map=0)
+            self._choose({**self.state.selection(), "source": 0})
             if name in ("layer", "head", "heads"):
                 self.show_chart()
             self.write_soon()
         elif name == "item" and isinstance(self.bench, TextBench):
             self.bench.choose_item(self.state.item)
-            self.worker.start([*self.steps(), *self.later()])
+            self._begin()
+        elif name == "shown" and self.viewer is not None and self._settled:
+            maps = bool(self.viewer.document["sources"][0]["maps"])
+            self._choose({"source": 0, "map": int(maps and self.state.shown == "method")})
         elif name == "palette" and self.viewer is not None:
             self.viewer.state = {**self.viewer.state, "palette": self.state.palette}
         elif name == "show_regions" and self.viewer is not None:
@@ -330,9 +311,29 @@ class Explorer(widgets.VBox):
             self.show_chart()
         self.menu.sync()
 
+    def _choose(self, wanted: dict[str, Any]) -> None:
+        """Show a selection in the viewer where it shows another; what does not exist is not chosen."""
+        now = {} if self.viewer is None else self.viewer.state.get("a", {})
+        if self.viewer is None or all(now.get(key) == value for key, value in wanted.items()):
+            return
+        try:
+            self.viewer.choose(**{"map": 0, **wanted})
+        except InputError:
+            self.state.take_selection(now)
+            raise
+
     def _heard(self, shown: dict[str, Any]) -> None:
         """Follow the hand in the viewer."""
-        self.state.take_selection(shown["a"])
+        if shown["a"].get("source", 0):
+            self.write_soon()  # positions there are none of the state's
+        else:
+            self.state.take_selection(shown["a"])
+            if (
+                self._settled
+                and self.bench.findings is not None
+                and self.bench.findings.relevance is not None
+            ):
+                self.state.shown = "method" if shown["a"].get("map", 0) else "attention"
         if shown["a"].get("map", 0) != self._map:
             self._map = shown["a"].get("map", 0)
             self.write_soon()
@@ -349,8 +350,8 @@ class Explorer(widgets.VBox):
     def _take_bytes(self, data: bytes, name: str) -> None:
         if self.state.kind == "text":
             raise InputError("this explorer shows texts: open explore(model, picture) for a picture")
-        self.bench.take_picture(load_picture(data))
-        self.state.picture = name
+        self.bench.held[name] = load_picture(data)
+        self.bench.take_picture(name)
         self.menu.picture.value = name
         self.refresh()
 
@@ -361,11 +362,28 @@ class Explorer(widgets.VBox):
         self.step.value = message(f"{name} ({done + 1} of {total})" if name else "")
 
     def _ended(self, error: BaseException | None) -> None:
-        self._progress(1, 1, "")
+        with self.bench.lock:
+            if not self.worker.is_latest:
+                return  # another job has begun, and its progress is shown
+            if error is not None and not self._settled and self._back is not None:
+                self._go_back(self._back)
+            self._progress(1, 1, "")
         if isinstance(error, Cancelled):
             self.step.value = message(str(error))
         elif error is not None:
             self.problem.value = problem(error)
+
+    def _go_back(self, back: Callable[[], None]) -> None:
+        """Make the state name what is still shown; what was typed stays to be mended."""
+        again = self.menu.typed()
+        self._returning = True
+        try:
+            back()
+        finally:
+            self._returning = False
+        self._settled = True
+        self.menu.sync()
+        again()
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         bundle = super()._repr_mimebundle_(**options)
@@ -379,13 +397,3 @@ class Explorer(widgets.VBox):
 
     def __repr__(self) -> str:
         return f"Explorer({self.state.model!r}, {self.state.picture!r}, {self.state.method!r})"
-
-
-def read_target(text: Any) -> Any:
-    """Return a target as ``capture`` takes it: nothing, an index, a label, or what was given."""
-    if not isinstance(text, str):
-        return text
-    text = text.strip()
-    if not text:
-        return None
-    return int(text) if text.lstrip("-").isdigit() else text

@@ -6,11 +6,12 @@ import io
 import json
 import os
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from attnlib.bands import LIFT_CUTS, RED_LIFT, band_map
 from attnlib.errors import InputError
 from attnlib.record import Relevance
 from attnlib.widgets.bench import Bench
@@ -18,18 +19,27 @@ from attnlib.widgets.poster import jpeg, text_matrix
 from attnlib.widgets.text_bench import TextBench
 from attnlib.widgets.text_source import token_share
 
-__all__ = ["FORMAT", "parameters_yaml", "view_json", "view_picture"]
+if TYPE_CHECKING:
+    from attnlib.widgets.live import LiveViewer
+
+__all__ = ["FORMAT", "beyond_parameters", "other_source", "parameters_yaml", "view_json", "view_picture"]
 
 FORMAT = "attnlib.view/1"
 
 
-def view_json(bench: Bench, relevance: Relevance, folder: str | os.PathLike[str] | None = None) -> str:
+def view_json(
+    bench: Bench,
+    relevance: Relevance,
+    folder: str | os.PathLike[str] | None = None,
+    beyond: Sequence[str] = (),
+) -> str:
     """Return the present view as JSON: what was chosen, the map, regions, text and parameters.
 
     Parameters
     ----------
     bench, relevance : what is shown, and its map.
     folder : where a picture that no file holds is written, as for :meth:`Bench.parameters`.
+    beyond : what the parameters cannot make again, one sentence each.
     """
     found = bench.findings
     if found is None:
@@ -38,7 +48,7 @@ def view_json(bench: Bench, relevance: Relevance, folder: str | os.PathLike[str]
         "format": FORMAT,
         "state": bench.state.to_dict(),
         "parameters": bench.parameters(folder),
-        "beyond_parameters": bench.beyond_parameters(),
+        "beyond_parameters": list(beyond),
         "provenance": relevance.provenance.to_dict(),
         "method": relevance.method,
         "query": relevance.query,
@@ -69,8 +79,17 @@ def _numbers(bench: Bench, relevance: Relevance) -> dict[str, Any]:
     }
 
 
-def view_picture(bench: Bench, relevance: Relevance, *, suffix: str = ".png") -> bytes:
-    """Return the present view as PNG or JPEG bytes: over the picture with its legend, or the matrix."""
+def view_picture(
+    bench: Bench, relevance: Relevance, *, suffix: str = ".png", look: Mapping[str, Any] | None = None
+) -> bytes:
+    """Return the present view as PNG or JPEG bytes: over the picture with its legend, or the matrix.
+
+    Parameters
+    ----------
+    bench, relevance : what is shown, and its map.
+    suffix : ".png", ".jpg" or ".jpeg".
+    look : the viewer's state: its cuts, opacity and range are used.
+    """
     from attnlib.viz.static import overlay_image
 
     if isinstance(bench, TextBench):
@@ -81,13 +100,17 @@ def view_picture(bench: Bench, relevance: Relevance, *, suffix: str = ".png") ->
         return _encoded(image, suffix)
     if bench.picture is None:
         raise InputError("there is no picture to draw over")
-    bands = bench.state.palette in ("bands", "colour-blind")
-    style = (
-        {"style": "bands", "palette": bench.state.palette}
-        if bands
-        else {"style": "continuous", "colours": bench.state.palette}
-    )
-    image = overlay_image(relevance, bench.picture, **style)  # type: ignore[arg-type]
+    look = look or {}
+    style: dict[str, Any] = {"opacity": look["alpha"]} if "alpha" in look else {}
+    if bench.state.palette in ("bands", "colour-blind"):
+        cuts = (*look["cuts"], look["red"]) if {"cuts", "red"} <= set(look) else None
+        style |= {"style": "bands", "palette": bench.state.palette, "bands": band_map(relevance, cuts=cuts)}
+        style |= {"numbers": True} if look.get("pattern") else {}
+    else:
+        style |= {"style": "continuous", "colours": bench.state.palette}
+        style |= {"limits": (0.0, float(look["top"]))} if "top" in look else {}
+    style |= {"grey": look["grey"]} if "grey" in look else {}
+    image = overlay_image(relevance, bench.picture, **style)
     return _encoded(image, suffix)
 
 
@@ -125,3 +148,23 @@ def _yaml(value: Any) -> str:
 
     text = json.dumps(value).replace("\x7f", "\\u007f")
     return re.sub(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}", joined, text)
+
+
+def other_source(viewer: LiveViewer | None) -> str:
+    """Say that side A shows another source than words and parameters are about; nothing if it does not."""
+    if viewer is None or not viewer.state.get("a", {}).get("source", 0):
+        return ""
+    sources = viewer.document["sources"]
+    shown, first = sources[viewer.state["a"]["source"]]["name"], sources[0]["name"]
+    return f"Words, numbers and parameters are of {first!r}; the viewer shows {shown!r}."
+
+
+def beyond_parameters(bench: Bench, viewer: LiveViewer | None) -> list[str]:
+    """Say what of the present view its parameters cannot make again."""
+    look = {} if viewer is None else viewer.state
+    said = [*bench.beyond_parameters(), *filter(None, [other_source(viewer)])]
+    if look.get("two"):
+        said.append("Side B is not among the parameters.")
+    if (*look.get("cuts", LIFT_CUTS), look.get("red", RED_LIFT)) != (*LIFT_CUTS, RED_LIFT):
+        said.append("The cuts of the bands were moved; the parameters use the usual ones.")
+    return said

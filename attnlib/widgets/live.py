@@ -14,6 +14,7 @@ import traitlets
 from attnlib.errors import AttnlibError
 from attnlib.widgets.answering import patch_answer, text_answer
 from attnlib.widgets.fragment import module_source, style_source
+from attnlib.widgets.state import checked_place
 
 if TYPE_CHECKING:
     from attnlib.widgets.viewing import Viewer
@@ -63,8 +64,27 @@ class LiveViewer(anywidget.AnyWidget):
             self.document = {**viewer.document, "kernel": True}
 
     def choose(self, **change: Any) -> None:
-        """Change the selection of side A: layer, layers, head, heads, row, query, direction, map ..."""
-        self.state = {**self.state, "a": {**self.state.get("a", {}), **change}}
+        """Change the selection of side A: source, layer, layers, head, heads, row, query, direction, map ...
+
+        Raises
+        ------
+        InputError
+            If there is no such source, layer, head or map. Negative positions count from the end; where a
+            layer has fewer heads than the one before, the last of them is shown.
+        """
+        now = {**self.state.get("a", {}), **change}
+        sources = self.document["sources"]
+        now["source"] = checked_place(now.get("source", 0), len(sources), "source")
+        spec = sources[now["source"]]
+        now["layer"] = checked_place(now.get("layer", 0), len(spec["layers"]), "layer")
+        heads = min(len(one["heads"]) for one in spec["layers"])
+        if now.get("layers", "one") == "one":
+            heads = len(spec["layers"][now["layer"]]["heads"])
+        if "layer" in change or "head" not in change or now.get("heads") != "one":
+            now["head"] = min(now.get("head", 0), heads - 1)
+        now["head"] = checked_place(now["head"], heads, "head")
+        now["map"] = checked_place(now.get("map", 0), len(spec.get("maps", ())) + 1, "map")
+        self.state = {**self.state, "a": now}
 
     def watch(self, react: Callable[[dict[str, Any]], None]) -> None:
         """Call ``react`` with the new state after every change."""

@@ -132,6 +132,20 @@ class Menu:
         finally:
             self._busy.on = False
 
+    def typed(self) -> Callable[[], None]:
+        """Remember what waits for the button; calling the answer writes it there again."""
+        words = {name: getattr(self, name).value for name in ("model", "picture", "method", "target")}
+
+        def again() -> None:
+            self._busy.on = True
+            try:
+                for name, value in words.items():
+                    getattr(self, name).value = value
+            finally:
+                self._busy.on = False
+
+        return again
+
     def _bind(self) -> None:
         plain = ("layers", "heads", "direction", "palette", "measure")
         for name in plain:

@@ -18,9 +18,9 @@ from attnlib.record import AttentionRecord
 from attnlib.regions import Regions
 from attnlib.widgets.beforehand import load_beforehand
 from attnlib.widgets.bench import Bench
-from attnlib.widgets.explorer import Explorer, read_target
+from attnlib.widgets.explorer import Explorer
 from attnlib.widgets.image_source import picture_parts
-from attnlib.widgets.state import FOLDS, ExplorerState, read_head, read_query, read_token
+from attnlib.widgets.state import FOLDS, ExplorerState, read_head, read_query, read_target, read_token
 from attnlib.widgets.text_bench import PICTURE_SUFFIXES, SAMPLE_TEXTS, TextBench, reads_text
 
 __all__ = ["explore"]
@@ -40,6 +40,7 @@ def explore(
     query: tuple[int, int] | int | str | None = None,
     layers: str = "one",
     direction: str = "from",
+    shown: str = "method",
     regions: Regions | str | None = "find",
     palette: str = "bands",
     size: int | Sequence[int] | None = None,
@@ -60,12 +61,13 @@ def explore(
     method : a name in METHODS, or "attention" for layers and heads only.
     options : options of the method.
     target : what a gradient method explains.
-    layer : the layer shown first, a position; negative counts from the end.
-    head : the head shown first (also as text), or "mean", "max", "min".
+    layer : the layer chosen first, a position; negative counts from the end.
+    head : the head chosen first (also as text), or "mean", "max", "min".
     query : a patch (row, column) or the number of a token, also as text; None or "" = the row the head
         reads.
     layers : "one" shows the layer, "mean", "max" or "min" merges all of them.
     direction : "from" = where the query looks, "to" = who looks at it.
+    shown : "method" opens with the map of the method, "attention" with that of the layer and head.
     regions : "find" looks for text and faces; named regions; None = none. Pictures only.
     palette : a palette of the viewer.
     size : size of the model input, as for ``LoadedModel.prepare``. Pictures only.
@@ -135,11 +137,12 @@ def explore(
     depth = bench.depth()
     if not -depth <= layer < depth:
         raise InputError(f"layer {layer} does not exist: there are {depth}")
-    if layers not in FOLDS or direction not in ("from", "to"):
+    if layers not in FOLDS or direction not in ("from", "to") or shown not in ("method", "attention"):
         raise InputError(
-            f"layers is one of {', '.join(FOLDS)}, direction is from or to; got {layers!r}, {direction!r}"
+            f"layers is one of {', '.join(FOLDS)}, direction is from or to, shown is method or attention; "
+            f"got {layers!r}, {direction!r}, {shown!r}"
         )
-    state.layer, state.layers, state.direction = layer % depth, layers, direction
+    state.layer, state.layers, state.direction, state.shown = layer % depth, layers, direction, shown
     head = read_head(head)
     if isinstance(head, int):
         state.head, state.heads = head, "one"

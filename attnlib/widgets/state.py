@@ -8,7 +8,7 @@ import traitlets
 
 from attnlib.errors import InputError
 
-__all__ = ["FOLDS", "ExplorerState", "read_head", "read_query", "read_token"]
+__all__ = ["FOLDS", "ExplorerState", "checked_place", "read_head", "read_query", "read_target", "read_token"]
 
 FOLDS = ("one", "mean", "max", "min")
 """How layers or heads are merged; "one" = the chosen one."""
@@ -30,6 +30,7 @@ class ExplorerState(traitlets.HasTraits):
     item : which of several texts is shown.
     query : a patch (row, column), a token of text, or None for the row the head reads.
     direction : "from" = where the query looks, "to" = who looks at it.
+    shown : "method" = the map of the method, "attention" = that of the chosen layer and head.
     palette : a palette of the viewer.
     show_regions : whether outlines and shares of regions are shown.
     measure : which profile the chart shows.
@@ -52,6 +53,7 @@ class ExplorerState(traitlets.HasTraits):
         default_value=None,
     )
     direction = traitlets.Enum(("from", "to"), "from")
+    shown = traitlets.Enum(("method", "attention"), "method")
     palette = traitlets.Unicode("bands")
     show_regions = traitlets.Bool(True)
     measure = traitlets.Unicode("entropy")
@@ -75,8 +77,11 @@ class ExplorerState(traitlets.HasTraits):
         parameters["head"] = str(self.head) if self.heads == "one" else self.heads
         if self.query is not None:
             parameters["query"] = self.query_text()
-        for name, usual in (("layers", "one"), ("direction", "from"), ("palette", "bands"), ("options", {})):
-            if getattr(self, name) != usual:
+        usual = {"layers": "one", "direction": "from", "shown": "method", "palette": "bands", "options": {}}
+        if self.method == "attention":  # there is nothing else to show
+            del usual["shown"]
+        for name, value in usual.items():
+            if getattr(self, name) != value:
                 parameters[name] = getattr(self, name)
         return parameters
 
@@ -164,3 +169,26 @@ def read_token(given: Any) -> int | None:
 def read_head(given: int | str) -> int | str:
     """Return a head as a number, also from text such as "3"; "mean", "max" and "min" stay words."""
     return int(given) if isinstance(given, str) and given.strip().lstrip("-").isdigit() else given
+
+
+def read_target(text: Any) -> Any:
+    """Return a target as ``capture`` takes it: nothing, an index, a label, or what was given."""
+    if not isinstance(text, str):
+        return text
+    text = text.strip()
+    if not text:
+        return None
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def checked_place(value: Any, count: int, what: str) -> int:
+    """Return a position from 0 on; negative ones count from the end.
+
+    Raises
+    ------
+    InputError
+        If there is no such position.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not -count <= value < count:
+        raise InputError(f"{what} {value!r} does not exist: there are {count}")
+    return value % count

@@ -6,21 +6,24 @@ import html
 from collections.abc import Iterable
 
 from attnlib.bands import percent
+from attnlib.errors import AttnlibError
 from attnlib.record import Relevance
 from attnlib.regions import Regions
 
-__all__ = ["message", "problem", "region_table", "sentences", "token_table"]
+__all__ = ["in_words", "message", "problem", "region_table", "sentences", "token_table"]
 
 
 def problem(error: BaseException) -> str:
     """Return an error in words, marked as an alert."""
-    from attnlib.errors import AttnlibError
-
-    words = str(error) if isinstance(error, AttnlibError) else f"{type(error).__name__}: {error}"
     return (
         '<div role="alert" style="border-left:4px solid #b3261e;padding:4px 10px;margin:4px 0">'
-        f"<b>This did not work.</b> {html.escape(words)}</div>"
+        f"<b>This did not work.</b> {html.escape(in_words(error))}</div>"
     )
+
+
+def in_words(error: BaseException) -> str:
+    """Return what an error says; one that is not ours with its kind."""
+    return str(error) if isinstance(error, AttnlibError) else f"{type(error).__name__}: {error}"
 
 
 def message(words: str) -> str:

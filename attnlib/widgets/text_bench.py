@@ -18,7 +18,8 @@ from attnlib.hooks.blocks import stoppable
 from attnlib.layout import TokenLayout
 from attnlib.models import LoadedModel
 from attnlib.record import AttentionRecord, Relevance
-from attnlib.widgets.bench import Bench, Findings
+from attnlib.widgets.bench import Bench
+from attnlib.widgets.findings import Findings
 from attnlib.widgets.image_source import merge_heads
 from attnlib.widgets.patterns import head_patterns
 from attnlib.widgets.state import ExplorerState

@@ -166,6 +166,7 @@ def token_labels(
     count = layer.num_queries if side == "query" else layer.num_keys
     if layout is None and (layer.kind == "self" or side == "query"):
         layout = record.layouts.get(layer.stream)
+    layout = None if layout is None else layout.of_item(item)
     real = count
     seen = record.seen.get(layer.stream)
     if seen is not None and seen.shape[-1] == count:

@@ -23,7 +23,7 @@ from attnlib.widgets.image_source import image_layers, picture_parts, put_image_
 from attnlib.widgets.packing import Blob
 from attnlib.widgets.palettes import viewer_palettes
 from attnlib.widgets.poster import picture_poster, text_poster
-from attnlib.widgets.state import read_head, read_query
+from attnlib.widgets.state import checked_place, read_head, read_query
 from attnlib.widgets.text_source import MAX_PAGE, put_text_source, text_parts
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def selection(sources: list[dict[str, Any]], wanted: Mapping[str, Any]) -> dict[
     unknown = set(wanted) - {"source", "map", "layer", "head", "query", "view", "direction", "words"}
     if unknown:
         raise InputError(f"a selection has no {sorted(unknown)}; it has source, map, layer, head, query")
-    number = _checked(wanted.get("source", 0), len(sources), "source")
+    number = checked_place(wanted.get("source", 0), len(sources), "source")
     spec = sources[number]
     made: dict[str, Any] = {"source": number, "map": 0, "row": 0, "query": None, "direction": "from"}
     if wanted.get("view", "text") not in ("text", "lines", "matrix"):
@@ -288,7 +288,7 @@ def selection(sources: list[dict[str, Any]], wanted: Mapping[str, Any]) -> dict[
             made |= {axis: 0, f"{axis}s": value}
             continue
         count = len(spec["layers"]) if axis == "layer" else len(spec["layers"][made["layer"]]["heads"])
-        made |= {axis: _checked(value, count, axis), f"{axis}s": "one"}
+        made |= {axis: checked_place(value, count, axis), f"{axis}s": "one"}
     if wanted.get("map"):
         names = [one["name"] for one in spec.get("maps", [])]
         value = wanted["map"]
@@ -296,23 +296,17 @@ def selection(sources: list[dict[str, Any]], wanted: Mapping[str, Any]) -> dict[
             if value not in names:
                 raise InputError(f"there is no map {value!r}; there are {names}")
             value = names.index(value) + 1
-        made["map"] = _checked(value, len(names) + 1, "map")
+        made["map"] = checked_place(value, len(names) + 1, "map")
     query = wanted.get("query")
     if spec["kind"] == "image":
         patch = read_query(query) if isinstance(query, (tuple, list, str, type(None))) else (query,)
         if patch is not None and len(patch) != 2:
             raise InputError(f"the query of a picture is a patch (row, column), got {query!r}")
         if patch is not None:
-            made["query"] = [_checked(v, n, "query") for v, n in zip(patch, spec["grid"], strict=True)]
+            made["query"] = [checked_place(v, n, "query") for v, n in zip(patch, spec["grid"], strict=True)]
     elif query is not None and query != "":
-        made["query"] = _checked(query, spec["query_pages"][0][1], "query token on the first page")
+        made["query"] = checked_place(query, spec["query_pages"][0][1], "query token on the first page")
     return made
-
-
-def _checked(value: Any, count: int, what: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not -count <= value < count:
-        raise InputError(f"{what} {value!r} does not exist: there are {count}")
-    return value % count
 
 
 def _put_picture(blob: Blob, picture: Picture) -> dict[str, Any]:

@@ -66,6 +66,11 @@ class Worker:
         """Stop before the next step, or at the next :meth:`check` inside one."""
         self._cancel.set()
 
+    @property
+    def is_latest(self) -> bool:
+        """Whether no other job was started after the one of this thread."""
+        return getattr(self._mine, "cancel", None) is self._cancel
+
     def check(self) -> None:
         """Stop here if the job of this thread was cancelled.
 
