@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +14,7 @@ from typing import Any
 from attnlib.errors import AttnlibError, ReportError
 from attnlib.picture import load_picture, sample
 from attnlib.report.make import ready, run_report, written
+from attnlib.report.thumbnail import thumbnail
 
 __all__ = ["Made", "find_pictures", "page_address", "run_reports", "short_stem", "write_index"]
 
@@ -23,6 +25,11 @@ _LONGEST = 200
 """Bytes of a picture's name that go into the name of its page."""
 _FOR_ALL = ("ModelError", "MissingPackageError")
 """Errors that do not depend on the picture: the first one stands for all."""
+_BRACKETS = re.compile(
+    r" ?In brackets: multiple of the even share; share of all the (?:attention|relevance)\."
+)
+"""What every summary ends with; an index says it once."""
+_NOTE = "<p>In brackets: multiple of the even share; share of all the attention or relevance.</p>"
 _WIDEST = 48
 """Letters of a picture's name that are shown in the index."""
 
@@ -142,17 +149,25 @@ def write_index(made: Sequence[Made], folder: Path, *, title: str = "Attention r
     rows = []
     for one in lines:
         if one.report is None:
-            rows.append(f"<tr><td>{_shown(one.name)}</td><td>failed: {escape(_first(one.problem))}</td></tr>")
+            rows.append(
+                f"<tr><td>{_shown(one.name)}</td><td></td><td>failed: {escape(_first(one.problem))}</td></tr>"
+            )
         else:
             link = escape(page_address(one.report.name), quote=True)
+            small = thumbnail(one.report)
+            image = f'<img src="{small}" alt="">' if small else ""
             rows.append(
-                f'<tr><td><a href="{link}">{_shown(one.name)}</a></td><td>{_summary(one.report)}</td></tr>'
+                f'<tr><td><a href="{link}">{_shown(one.name)}</a></td>'
+                f"<td>{image}</td><td>{_summary(one.report)}</td></tr>"
             )
+    note = _NOTE if any(_BRACKETS.search(row) for row in rows) else ""
+    rows = [_BRACKETS.sub("", row) for row in rows]
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{style}</style></head><body><main><h1>{escape(title)}</h1>"
-        f"<table><tr><th>picture</th><th>in short</th></tr>{''.join(rows)}</table></main></body></html>\n"
+        f"{note}<table><tr><th>picture</th><th></th><th>in short</th></tr>{''.join(rows)}</table>"
+        "</main></body></html>\n"
     )
     about = [
         {"picture": one.name, "report": one.report and one.report.name, "problem": _first(one.problem)}

@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -253,6 +254,37 @@ def test_the_index_keeps_the_pages_of_earlier_runs_that_are_still_there(tmp_path
     (tmp_path / "a.html").unlink()
     write_index([page("d")], tmp_path)
     assert listed() == ["b.png", "c.png", "d.png"]
+
+
+def test_the_index_shows_the_first_picture_of_each_page_and_explains_brackets_once(tmp_path):
+    import base64
+    import io
+
+    from PIL import Image
+
+    from attnlib.report.folder import Made, write_index
+
+    colours, made = {"red": (200, 0, 0), "blue": (0, 0, 200)}, []
+    brackets = "In brackets: multiple of the even share; share of all the attention."
+    for name, colour in colours.items():
+        file = io.BytesIO()
+        Image.new("RGB", (700, 500), colour).save(file, "PNG")
+        shown = base64.b64encode(file.getvalue()).decode()
+        (tmp_path / f"{name}.html").write_text(f'<img alt="a map" src="data:image/png;base64,{shown}">')
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps({"provenance": [{"in_short": f"Low: {name} (1.0; 5 %). {brackets}"}]})
+        )
+        made.append(Made(f"{name}.png", tmp_path / f"{name}.html"))
+    (tmp_path / "none.html").write_text('<img src="data:image/png;base64,AAAA">')
+    (tmp_path / "none.json").write_text("{}")
+    index = write_index([*made, Made("none.png", tmp_path / "none.html")], tmp_path).read_text()
+    small = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', index)
+    images = [Image.open(io.BytesIO(base64.b64decode(one))) for one in small]
+    assert [image.size for image in images] == [(280, 200)] * 2
+    for image, colour in zip(images, colours.values(), strict=True):
+        assert np.abs(np.asarray(image, float).mean(axis=(0, 1)) - colour).max() < 9
+    assert "Low: red (1.0; 5 %).</td>" in index
+    assert index.count("In brackets") == 1
 
 
 def test_a_broken_picture_is_told_in_one_sentence_and_no_kernel_starts_for_it(write, tmp_path, show):
