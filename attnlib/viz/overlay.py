@@ -189,7 +189,7 @@ def _continuous(
         zmin=limits[0],
         zmax=limits[1],
         opacity=opacity,
-        colorbar={"title": {"text": VALUES[values], "side": "right"}, "thickness": 14},
+        colorbar={"title": {"text": VALUES[values]}, "thickness": 14},
         name=values,
         **_lattice(placement),
     )

@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 _LINE = 19
+_CAPTION = 13
+_COLUMN = 900
+"""Pixels of the column of a page; a wider strip is shown smaller."""
 _GAP = 14
 
 
@@ -161,13 +164,15 @@ def strip_image(
     columns = min(columns or len(images), len(images))
     width, height = images[0].size
     rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * (width + 6) - 6, rows * (height + _LINE + 6)), "white")
+    across = columns * (width + 6) - 6
+    font, line = _caption_font(captions, across, width)
+    sheet = Image.new("RGB", (across, rows * (height + line + 6)), "white")
     draw = ImageDraw.Draw(sheet)
     for place_, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(place_, columns)
-        left, top = column * (width + 6), row * (height + _LINE + 6)
-        draw.text((left + 2, top + 2), plain(caption), fill=INK, font=still_font(13))
-        sheet.paste(image, (left, top + _LINE))
+        left, top = column * (width + 6), row * (height + line + 6)
+        draw.text((left + 2, top + 2), plain(caption), fill=INK, font=font)
+        sheet.paste(image, (left, top + line))
     words = [getattr(image, "alt", "") for image in images]
     told = [
         (alt if alt.startswith(str(caption)) else f"{caption}: {alt}").removesuffix(".")
@@ -176,6 +181,16 @@ def strip_image(
         for caption, alt in zip(captions, words, strict=True)
     ]
     return drawn(sheet, f"{len(images)} pictures. {'. '.join(told)}.")
+
+
+def _caption_font(
+    captions: Sequence[str], across: int, width: int
+) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, int]:
+    """Return the font of captions that can still be read when a page narrows the strip; and its line."""
+    size = max(_CAPTION, round(_CAPTION * across / _COLUMN))
+    widest = max(still_font(_CAPTION).getlength(plain(caption)) for caption in captions)
+    size = max(_CAPTION, min(size, int(_CAPTION * (width - 4) / max(widest, 1))))
+    return still_font(size), round(_LINE * size / _CAPTION)
 
 
 def coloured(

@@ -80,6 +80,20 @@ def test_a_strip_needs_a_caption_for_each_image(picture):
         strip_image([image], [])
 
 
+def test_captions_of_a_wide_strip_grow_with_it_but_not_out_of_their_picture(picture):
+    from attnlib.viz import picture_image, strip_image
+
+    image = picture_image(picture, longest=620)
+
+    def caption_height(captions):
+        strip = np.asarray(strip_image([image] * len(captions), captions))
+        return int((strip[: -image.height - 6] < 128).any(axis=(1, 2)).sum())
+
+    few, many = caption_height(["Mp"] * 2), caption_height(["Mp"] * 4)
+    assert many > 1.4 * few
+    assert caption_height(["Mp " * 30] * 4) < many
+
+
 def test_a_drawn_map_and_a_strip_say_in_words_what_they_show(relevance, picture):
     from attnlib.viz import overlay_image, picture_image, strip_image
 
