@@ -36,6 +36,8 @@ class TokenLayout:
     notes : sentences that a reader of the layout should know, shown behind it.
     item_readouts : where each item of the batch is read at places of its own, such as the end of its
         text: these places, one tuple per item. ``readout`` is None then.
+    item_tokens : where the items are different texts: the labels of each, one tuple per item. ``tokens``
+        then holds numbers; :meth:`of_item` gives the layout of one of them.
 
     Raises
     ------
@@ -51,6 +53,7 @@ class TokenLayout:
     spans: Mapping[str, tuple[int, int]]
     notes: tuple[str, ...] = field(default=())
     item_readouts: tuple[tuple[int, ...], ...] | None = field(default=None)
+    item_tokens: tuple[tuple[str, ...], ...] | None = field(default=None)
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class TokenLayout:
         spans: Mapping[str, tuple[int, int]] | None = None,
         notes: Sequence[str] = (),
         item_readouts: Sequence[Sequence[int]] | None = None,
+        item_tokens: Sequence[Sequence[str]] | None = None,
     ) -> None:
         put = object.__setattr__
         put(self, "grid", None if grid is None else _pair(grid, "grid"))
@@ -72,6 +76,7 @@ class TokenLayout:
         put(self, "notes", tuple(notes))
         put(self, "readout", _readout(readout))
         put(self, "item_readouts", None if item_readouts is None else tuple(map(tuple, item_readouts)))
+        put(self, "item_tokens", None if item_tokens is None else tuple(map(tuple, item_tokens)))
         self._check()
 
     def _check(self) -> None:
@@ -97,6 +102,11 @@ class TokenLayout:
             )
         if self.item_readouts is not None and self.readout is not None:
             raise InputError("give readout= for all items, or item_readouts=, not both")
+        lengths = [len(one) for one in self.item_tokens or ()]
+        if any(length != self.num_tokens for length in lengths):
+            raise InputError(
+                f"item_tokens name {lengths} tokens, the layout has {self.num_tokens} in each item"
+            )
         read = [*self.readout] if isinstance(self.readout, tuple) else []
         read += [i for one in self.item_readouts or () for i in one]
         if read:
@@ -178,6 +188,15 @@ class TokenLayout:
             return None
         return divmod(index - self.patch_start, self.grid[1])
 
+    def of_item(self, item: int) -> TokenLayout:
+        """Return the layout of one item of the batch: its own labels, and where it is read."""
+        changes: dict[str, Any] = {}
+        if self.item_tokens is not None and item < len(self.item_tokens):
+            changes |= {"tokens": self.item_tokens[item], "item_tokens": None}
+        if self.item_readouts is not None and item < len(self.item_readouts):
+            changes |= {"readout": self.item_readouts[item], "item_readouts": None}
+        return TokenLayout.from_dict({**self.to_dict(), **changes}) if changes else self
+
     def label(self, index: int) -> str:
         """Name a token: its text, its prefix name, or "patch (row, column)"."""
         position = self.patch_position(index)
@@ -212,6 +231,7 @@ class TokenLayout:
             "spans": {name: list(span) for name, span in self.spans.items()},
             "notes": list(self.notes),
             **({} if self.item_readouts is None else {"item_readouts": [*map(list, self.item_readouts)]}),
+            **({} if self.item_tokens is None else {"item_tokens": [*map(list, self.item_tokens)]}),
         }
 
     @classmethod
@@ -234,7 +254,8 @@ class TokenLayout:
         if self.prefix_tokens:
             parts.append(f"prefix: {', '.join(self.prefix_tokens)}")
         if self.tokens is not None:
-            parts.append(f"{len(self.tokens)} tokens")
+            several = "" if self.item_tokens is None else f" in each of {len(self.item_tokens)} texts"
+            parts.append(f"{len(self.tokens)} tokens{several}")
         parts += [f"{name}: tokens {a}-{b - 1}" for name, (a, b) in self.spans.items()]
         read = self.readout or ("not known" if self.item_readouts is None else self._read_by_item())
         if isinstance(read, tuple):

@@ -17,6 +17,8 @@ from attnlib.methods.card import near
 
 __all__ = ["Starts", "find_starts"]
 
+_RESERVED = ("readout", "mean", "patches", "all")
+
 
 @dataclass(frozen=True, eq=False)
 class Starts:
@@ -55,7 +57,7 @@ def find_starts(
     ----------
     query : None or "readout" (the tokens the model's head reads), "mean" (of the patches, or of a
         text's real tokens), "all", the name of a prefix token ("class"), a token of the text that
-        stands there once, a token index, a patch
+        stands once in each item, a token index, a patch
         (row, column), a list of these (their mean), or one per item: a 1-D tensor or array of
         token indices, or a list of lists.
     layout : of the query axis.
@@ -74,10 +76,14 @@ def find_starts(
     own = layout.item_readouts
     if own is not None and len(own) == batch_size and (query is None or query == "readout"):
         query = [list(one) for one in own]
+    texts = layout.item_tokens or ()
+    if isinstance(query, str) and query not in _RESERVED and any(query in labels for labels in texts):
+        query = [[query]] * batch_size  # a word, which may stand elsewhere in each text
     per_item = _per_item(query, batch_size)
     if per_item is not None:
-        picks = [_tokens(one, layout, num_queries) for one in per_item]
-        words = "; ".join(_words(one, layout, None) for one in picks)
+        layouts = [layout.of_item(item) for item in range(batch_size)]
+        picks = [_tokens(one, its, num_queries) for one, its in zip(per_item, layouts, strict=True)]
+        words = "; ".join(_words(one, its, None) for one, its in zip(picks, layouts, strict=True))
         words = f"one per item: {words}" if batch_size > 1 else words
     else:
         tokens = _tokens(query, layout, num_queries)

@@ -17,8 +17,7 @@ __all__ = ["name_tokens"]
 def name_tokens(record: AttentionRecord, loaded: LoadedModel, prepared: Prepared) -> None:
     """Complete the layouts of a record with what only the model's maker and the tokenizer know.
 
-    Streams are matched by their number of tokens; with several texts in a batch the labels stay
-    numbers, since one layout holds for all of them.
+    Streams are matched by their number of tokens; several texts in a batch have labels of their own.
 
     Parameters
     ----------
@@ -54,6 +53,8 @@ def _named(layout: TokenLayout, prepared: Prepared) -> TokenLayout:
         changes["readout"] = sorted({index for one in read if isinstance(one, tuple) for index in one})
     if len(given) == 1:
         changes |= {"tokens": given[0].tokens, "spans": {**layout.spans, **given[0].spans}}
+    elif all(one.tokens is not None for one in given):
+        changes["item_tokens"] = [one.tokens for one in given]
     return _changed(layout, changes)
 
 

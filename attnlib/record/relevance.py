@@ -113,6 +113,7 @@ class Relevance:
             identity=None if self.identity is None else self.identity[part],
             seen=None if self.seen is None else self.seen[part],
             views=self.views[part],
+            layout=self.layout.of_item(index % size),
         )
 
     def without_identity(self) -> Relevance:
@@ -210,7 +211,10 @@ class Relevance:
         frame = pd.DataFrame({"score": scores.flatten().numpy()}, index=index)
         frame = frame.reset_index()
         positions = [self.layout.patch_position(i) for i in range(self.layout.num_tokens)]
-        frame["label"] = [self.layout.label(int(i)) for i in frame["token"]]
+        layouts = [self.layout.of_item(item) for item in range(self.batch_size)]
+        frame["label"] = [
+            layouts[item].label(int(i)) for item, i in zip(frame["item"], frame["token"], strict=True)
+        ]
         if self.layout.grid is not None:
             frame["row"] = [p[0] if (p := positions[int(i)]) else None for i in frame["token"]]
             frame["column"] = [p[1] if (p := positions[int(i)]) else None for i in frame["token"]]
