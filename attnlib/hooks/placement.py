@@ -51,7 +51,9 @@ class Placement:
     def arrange(self, tensor: Tensor, keep: int = 2) -> Tensor:
         """Bring a tensor of the call to [window, head, ...]; ``keep`` trailing axes stay."""
         flat = tensor.reshape(-1, *tensor.shape[-keep:])
-        return flat[self.order.to(tensor.device)].view(self.windows, self.heads, *tensor.shape[-keep:])
+        if not torch.equal(self.order, torch.arange(len(self.order))):  # mostly they stand in order
+            flat = flat[self.order.to(tensor.device)]
+        return flat.view(self.windows, self.heads, *tensor.shape[-keep:])
 
 
 def find_placement(

@@ -122,3 +122,36 @@ def test_tokens_are_followed_through_quantised_layers() -> None:
     record = capture(model, torch.randn(2, 3, 10, 15))
     assert record.layout.grid == (2, 3)
     assert record.layout.patch_size == (5, 5)
+
+
+class OneByOne(Fused):
+    """The same attention, its heads taken out of the projection by their numbers and computed one by one."""
+
+    def __init__(self, width: int, heads: int, head_width: int, *, fused: bool) -> None:
+        super().__init__(width, heads, head_width)
+        self.fused = fused
+
+    def forward(self, states: Tensor) -> Tensor:
+        batch, tokens, _ = states.shape
+        query, key, value = self.qkv(states).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        read = []
+        for head in range(self.heads):
+            one = query[:, head], key[:, head], value[:, head]
+            if self.fused:
+                read.append(functional.scaled_dot_product_attention(*one))
+            else:
+                scores = one[0] @ one[1].transpose(-1, -2) / one[0].shape[-1] ** 0.5
+                read.append(scores.softmax(-1) @ one[2])
+        return self.out(torch.stack(read, 2).reshape(batch, tokens, -1))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_heads_that_are_computed_one_by_one_are_the_heads_of_one_layer(fused: bool) -> None:
+    together, alone = Fused(7, 3, 11).eval(), OneByOne(7, 3, 11, fused=fused).eval()
+    alone.load_state_dict(together.state_dict())
+    states, score = torch.randn(2, 5, 7), lambda output: output[:, 0].sum(-1)
+    expected, record = (capture(model, states, target=score) for model in (together, alone))
+    (layer,), (one,) = expected.layers, record.layers
+    torch.testing.assert_close(one.weights(), layer.weights())
+    torch.testing.assert_close(one.gradients(), layer.gradients())
+    assert not record.gaps
