@@ -53,7 +53,7 @@ def check_nothing_missed(session: Session, layers: Sequence[LayerAttention]) -> 
     known = {*session.channelwise} if between else set()
     missed = [name for name in _unseen(visited, session.seen) if name not in known]
     if not session.seen:
-        why = _why(visited, missed, session.channelwise)
+        why = _why(session, missed)
         raise CaptureError(
             f"the forward pass ran no attention that attnlib can see: {why}{_hint(session.model)}"
         )
@@ -66,7 +66,7 @@ def check_nothing_missed(session: Session, layers: Sequence[LayerAttention]) -> 
         )
     if session.channelwise and not any(one.kind == "self" for one in layers):
         raise CaptureError(
-            f"{_why(visited, missed, session.channelwise)}; the {len(layers)} calls over tokens that are "
+            f"{_why(session, missed)}; the {len(layers)} calls over tokens that are "
             "left only read the result, and a map of them would be wrong"
         )
     gaps = [*_gaps(session, layers, missed)]
@@ -189,7 +189,8 @@ def _place(
     return (name, "", 0.0) if strong else None
 
 
-def _why(visited: dict[str, nn.Module], missed: Sequence[str], channelwise: Sequence[str]) -> str:
+def _why(session: Session, missed: Sequence[str]) -> str:
+    visited, channelwise = session.trail.visited, session.channelwise
     if not visited:
         return "no forward pass of the model was made inside the block, in this thread"
     if channelwise:
@@ -200,6 +201,13 @@ def _why(visited: dict[str, nn.Module], missed: Sequence[str], channelwise: Sequ
         )
     if missed:
         module = visited[missed[0]]
+        if any(_within(where, missed[0]) for where in session.probabilities.open.values()):
+            return (
+                f"{len(missed)} modules named like attention (first: {missed[0]}, a {type(module).__name__}) "
+                "ran a softmax whose result meets no values in a matrix product: a weighted sum by "
+                "broadcasting, as in (weights[..., None] * values).sum(-2), is not followed, nor is a mean "
+                "over heads or a softmax over the queries; weights @ values, or torch.einsum, is"
+            )
         return (
             f"{len(missed)} modules named like attention (first: {missed[0]}, a {type(module).__name__}) ran "
             "neither scaled_dot_product_attention nor a softmax whose result is multiplied with values; it "

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attnlib import capture, capturing, explain
-from attnlib.errors import NeedsError
+from attnlib.errors import CaptureError, NeedsError
 
 
 def test_kinds_of_none_are_all_kinds() -> None:
@@ -155,3 +155,23 @@ def test_heads_that_are_computed_one_by_one_are_the_heads_of_one_layer(fused: bo
     torch.testing.assert_close(one.weights(), layer.weights())
     torch.testing.assert_close(one.gradients(), layer.gradients())
     assert not record.gaps
+
+
+class Written(Fused):
+    """Self-attention whose weighted sum is written in another way."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        batch, tokens, _ = states.shape
+        query, key, value = self.qkv(states).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return self.out(self.read(query, key, value).transpose(1, 2).reshape(batch, tokens, -1))
+
+    def read(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        weights = (query @ key.transpose(-1, -2)).softmax(-1)
+        return (weights[..., None] * value[:, :, None]).sum(3)
+
+
+def test_a_weighted_sum_by_broadcasting_is_refused_by_what_it_is() -> None:
+    model = nn.Sequential()
+    model.add_module("attention", Written(7, 3, 11))
+    with pytest.raises(CaptureError, match="a weighted sum by broadcasting"):
+        capture(model.eval(), torch.randn(2, 5, 7))
