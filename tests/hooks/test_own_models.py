@@ -175,3 +175,20 @@ def test_a_weighted_sum_by_broadcasting_is_refused_by_what_it_is() -> None:
     model.add_module("attention", Written(7, 3, 11))
     with pytest.raises(CaptureError, match="a weighted sum by broadcasting"):
         capture(model.eval(), torch.randn(2, 5, 7))
+
+
+class Blanked(Written):
+    """Self-attention whose first row sees nothing, and is set to 0 by the model itself."""
+
+    def read(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        scores = query @ key.transpose(-1, -2)
+        hidden = torch.arange(scores.shape[-2])[:, None] == 0
+        return scores.masked_fill(hidden, -torch.inf).softmax(-1).nan_to_num(0.0) @ value
+
+
+def test_rows_that_a_model_sets_to_0_are_reported_as_fully_masked() -> None:
+    layer = capture(Blanked(7, 3, 11).eval(), torch.randn(2, 5, 7)).layers[0]
+    sums = layer.weights().sum(-1)
+    assert torch.equal(sums[:, :, 0], torch.zeros(2, 3))
+    torch.testing.assert_close(sums[:, :, 1:], torch.ones(2, 3, 4))
+    assert layer.notes == ("6 rows are fully masked: their weights are 0",)
