@@ -12,7 +12,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from attnlib.errors import CaptureError, InputError, NeedsError
 from attnlib.hooks.capturing import capturing
-from attnlib.hooks.describe import ASSUMED, with_notes, with_readout
+from attnlib.hooks.describe import ASSUMED, JOINS_LATE, with_notes, with_readout
 from attnlib.hooks.frozen import ParametersAsConstants
 from attnlib.hooks.internals import collecting
 from attnlib.hooks.probe import known_readout
@@ -131,6 +131,9 @@ def _probe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], rec
         if not tokens:
             continue
         notes = [note for note in layout.notes if note != ASSUMED]
+        later = [one for one in record.layers if one.stream == stream and one.kind == "pool"]
+        if any(one.num_queries == 1 and one.num_keys > layout.num_tokens for one in later):
+            notes.append(JOINS_LATE)
         new = with_readout(with_notes(layout, notes), tokens)
         found[stream] = new
         for one in own:

@@ -18,9 +18,10 @@ from attnlib.record import AttentionRecord, LayerAttention, PlacedAttention
 from attnlib.record.placed import Piece
 from attnlib.record.sources import allowed_by
 
-__all__ = ["ASSUMED", "Describer", "with_notes", "with_readout"]
+__all__ = ["ASSUMED", "JOINS_LATE", "Describer", "with_notes", "with_readout"]
 
 ASSUMED = "what the head reads could not be followed: this is the usual choice"
+JOINS_LATE = "through a class token that joins behind these layers; its row is the default"
 
 Settled = Sequence[tuple[Call, LayerAttention]]
 

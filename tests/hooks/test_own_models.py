@@ -192,3 +192,12 @@ def test_rows_that_a_model_sets_to_0_are_reported_as_fully_masked() -> None:
     assert torch.equal(sums[:, :, 0], torch.zeros(2, 3))
     torch.testing.assert_close(sums[:, :, 1:], torch.ones(2, 3, 4))
     assert layer.notes == ("6 rows are fully masked: their weights are 0",)
+
+
+def test_patches_that_a_late_class_token_gathers_are_said_to_be_read_through_it() -> None:
+    cait = pytest.importorskip("timm.models.cait")
+    torch.manual_seed(0)
+    model = cait.Cait(img_size=12, patch_size=4, embed_dim=24, depth=2, num_heads=3, num_classes=5).eval()
+    layout = capture(model, torch.randn(2, 3, 12, 12)).layout
+    assert layout.readout == "patches"
+    assert "through a class token that joins behind these layers" in str(layout)
