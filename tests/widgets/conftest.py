@@ -160,7 +160,7 @@ def lab_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def lab_address(chromium, lab_folder, tmp_path_factory):
+def lab_address(lab_folder, tmp_path_factory):
     """Address of a JupyterLab of this session."""
     quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
     with lab_server(lab_folder, tmp_path_factory.mktemp("home"), quiet) as address:
