@@ -177,7 +177,7 @@ class Origins:
         -------
         Numbers in the shape of ``ids``, and the new sequence; None if items would mix.
         """
-        if bool((ids < 0).any()):
+        if 0 in ids.shape or bool((ids < 0).any()):
             return None
         flat = ids.reshape(-1).to(torch.int64)
         kept = flat.unique() if in_order else flat
@@ -210,12 +210,13 @@ class Origins:
         count = ids.numel()
         if (
             old.grid is None
+            or 0 in ids.shape
             or min(old.grid) < 2
             or count % old.batch
             or not 3 < count // old.batch < old.size
         ):
             return None
-        if ids.numel() == 0 or bool((ids < 0).any()):
+        if bool((ids < 0).any()):
             return None
         kept = ids.reshape(-1).to(torch.int64)
         if len(kept.unique()) != count:

@@ -37,10 +37,13 @@ def target_score(
     """
     if callable(target):
         score = target(output)
-        if isinstance(score, Mapping):
+        if isinstance(score, Mapping) and all(isinstance(one, list | tuple) for one in score.values()):
             return score
         if not isinstance(score, Tensor):
-            raise InputError(f"the target function must return a tensor, got {type(score).__name__}")
+            raise InputError(
+                "the target function must return a tensor [batch], such as output.logits[:, 0], got "
+                f"{type(score).__name__}"
+            )
         if score.dim() > 1:
             raise InputError(
                 f"the target function returned a tensor of shape {list(score.shape)}; one score per item is "

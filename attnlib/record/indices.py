@@ -75,7 +75,7 @@ def whole_numbers(wanted: Any, what: str) -> list[int]:
                 raise TypeError
             found.append(operator.index(one))
         except TypeError:
-            raise InputError(f"{what} are chosen by their index, got {one!r} in {wanted!r}") from None
+            raise InputError(f"{what} are chosen by their index, got {wanted!r}") from None
     if not found:
         raise InputError(f"empty selection of {what}: None means all")
     return found

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attnlib import capture, capturing, explain
-from attnlib.errors import CaptureError, NeedsError
+from attnlib.errors import CaptureError, InputError, NeedsError
 
 
 def test_kinds_of_none_are_all_kinds() -> None:
@@ -201,3 +201,22 @@ def test_patches_that_a_late_class_token_gathers_are_said_to_be_read_through_it(
     layout = capture(model, torch.randn(2, 3, 12, 12)).layout
     assert layout.readout == "patches"
     assert "through a class token that joins behind these layers" in str(layout)
+
+
+def test_a_batch_of_nothing_is_said_to_be_nothing() -> None:
+    model = nn.TransformerEncoderLayer(12, 3, 24, batch_first=True).eval()
+    with pytest.raises(CaptureError, match="attention over nothing \\(0 items"):
+        capture(model, torch.randn(0, 5, 12))
+
+
+def test_a_target_function_that_returns_the_whole_output_is_told_what_to_return() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = Fused(7, 3, 11)
+
+        def forward(self, states: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.attention(states)[:, 0]}
+
+    with pytest.raises(InputError, match=r"must return a tensor \[batch\].* got dict"):
+        capture(Named().eval(), torch.randn(2, 5, 7), target=lambda output: output)
