@@ -116,7 +116,9 @@ def _mapped(chosen: argparse.Namespace) -> Any:
     if chosen.method is not None and chosen.method not in METHODS:
         raise UsageError(_no_method(chosen.method, METHODS))
 
-    return map_picture(
+    for note in picture.notes:
+        _say(f"{picture.name}: {note}")
+    mapped = map_picture(
         picture,
         model=chosen.model or DEFAULT_MODEL,
         method=chosen.method,
@@ -125,6 +127,12 @@ def _mapped(chosen: argparse.Namespace) -> Any:
         size=chosen.size,
         options=open_options,
     )
+    for note in (note for view in mapped.relevance.views for note in view.notes):
+        _say(f"{picture.name}: {note}")
+    used = mapped.relevance.method
+    if chosen.target is not None and not METHODS[used].explains_target:
+        _say(f"--target {chosen.target} changes nothing: {used} explains no target (see `attnlib methods`)")
+    return mapped
 
 
 def _query(text: str | None) -> Any:

@@ -145,6 +145,20 @@ def test_overlay_writes_a_png_and_describe_says_the_same_numbers(run, tmp_path):
     assert told["about"]["options"]["start_layer"] == 6
 
 
+def test_what_was_done_to_a_picture_and_a_target_without_effect_are_told(run, tmp_path):
+    from PIL import Image
+
+    frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "blue", "green")]
+    path = tmp_path / "moves.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    words = ("overlay", path, "-o", tmp_path / "map.png", "--size", "56")
+    code, _, err = run(*words, "--target", "cat")
+    assert code == 0
+    assert "moves.gif: only the first of its 3 frames is shown" in err
+    assert "--target cat changes nothing: rollout explains no target" in err
+    assert "changes nothing" not in run(*words)[2]
+
+
 def test_wrong_options_of_a_method_are_named_without_a_traceback(run):
     pytest.importorskip("onnx", reason="needs the extra models")
     code, _, err = run("overlay", "sample:poster", "--size", "98", "-p", "strat_layer=3")
