@@ -87,9 +87,8 @@ class GivenAttention:
         return sum(t.numel() * t.element_size() for t in held if t is not None)
 
     def weights(self, heads: Index, queries: Index) -> Float[Tensor, "batch head query key"]:
-        """Return the weights as they were given."""
-        part = self.attention[:, heads][:, :, queries]
-        return part.to(wide(part.dtype))
+        """Return the weights as they were given, in memory of their own."""
+        return _part(self.attention, heads, queries)
 
     def gradients(self, heads: Index, queries: Index) -> Float[Tensor, "batch head query key"]:
         """Return the gradients as they were given, or dO V^T of a captured call."""
@@ -101,8 +100,7 @@ class GivenAttention:
             if self.value is not None:
                 raise NeedsError(_NO_GRADIENTS)
             raise NeedsError("this record holds no gradients: pass gradients= to from_weights")
-        part = self.gradient[:, heads][:, :, queries]
-        return part.to(wide(part.dtype))
+        return _part(self.gradient, heads, queries)
 
     def values(self, heads: Index) -> Float[Tensor, "batch head key dim"]:
         """Return the value vectors."""
@@ -264,6 +262,14 @@ class ProjectedAttention:
         if blocked is not None:
             allowed = allowed & ~blocked
         return allowed.any(dim=-1, keepdim=True)
+
+
+def _part(kept: Tensor, heads: Index, queries: Index) -> Tensor:
+    """Return some heads and rows as a copy: whoever changes it in place must not change what is kept."""
+    part = kept[:, heads][:, :, queries]
+    found = part.to(wide(part.dtype))
+    shared = found.untyped_storage().data_ptr() == kept.untyped_storage().data_ptr()
+    return found.clone() if shared else found
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:

@@ -93,3 +93,19 @@ def test_generation_keeps_steps_apart_and_joins_them(reference):
         torch.testing.assert_close(joined.weights(), one.weights()[:, :, :rows, :rows], rtol=1e-4, atol=1e-6)
     assert len(record.select(layers=1).layers) == 4
     assert len(record.select(step=0).layers) == 3
+
+
+def test_changing_weights_that_were_read_changes_nothing_that_is_kept():
+    from attnlib import AttentionRecord
+
+    torch.manual_seed(0)
+    own = torch.rand(1, 2, 5, 5).softmax(-1)
+    before, slopes = own.clone(), torch.randn(1, 2, 5, 5)
+    layer = AttentionRecord.from_weights([own], gradients=[slopes]).layers[0]
+    for read in (layer.weights, layer.gradients):
+        first = read()
+        kept = first.clone()
+        first[..., 0] = 0
+        read(heads=1, queries=slice(2, 4)).mul_(7)
+        torch.testing.assert_close(read(), kept, rtol=0, atol=0)
+    torch.testing.assert_close(own, before, rtol=0, atol=0)
