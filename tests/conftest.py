@@ -12,6 +12,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with what installs packages: minutes that another process of tests would wait for at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("install") is None)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """Folder of the repository."""
