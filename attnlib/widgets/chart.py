@@ -39,6 +39,7 @@ class BarChart(anywidget.AnyWidget):
     """A plotly chart whose bars can be chosen by mouse and keyboard."""
 
     _esm = (files("attnlib.widgets") / "js" / "chart.js").read_text(encoding="utf-8")
+    _css = (files("attnlib.widgets") / "js" / "chart.css").read_text(encoding="utf-8")
     figure = traitlets.Dict().tag(sync=True)
     bars = traitlets.List().tag(sync=True)
     words = traitlets.Unicode("").tag(sync=True)

@@ -141,8 +141,15 @@ def test_the_explorer_opens_and_its_controls_chart_and_viewer_move_together(lab,
     )
     ink = "() => getComputedStyle(document.querySelector('.attnlib-chart .xtick text')).fill"
     before = lab.page.evaluate(ink)
-    lab.page.evaluate(change, "JupyterLab Dark")
+    width = "() => document.querySelector('.attnlib-chart .main-svg').getBoundingClientRect().width"
+    drawn = lab.page.evaluate(width)
+    lab.page.get_by_role("button", name="Take it away").click()
+    lab.page.evaluate(change, "JupyterLab Dark")  # while the chart is not there
+    lab.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    lab.page.get_by_role("button", name="Layers and heads").click()
+    lab.page.wait_for_selector(".attnlib-chart[data-tick] .xtick text")
     lab.page.wait_for_function(f"(before) => ({ink})() !== before", arg=before, timeout=20_000)
+    lab.page.wait_for_function(f"(drawn) => ({width})() === drawn", arg=drawn, timeout=20_000)
     lab.page.evaluate(change, "JupyterLab Light")
     lab.page.wait_for_function(f"(before) => ({ink})() === before", arg=before, timeout=20_000)
     stands(lab)

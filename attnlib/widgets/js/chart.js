@@ -24,12 +24,10 @@ function plotlyFrom(model) {
   });
 }
 
-/** The chart in the colours of the page around it. */
-function dressed(figure, element) {
-  const ink = getComputedStyle(element).color;
-  const axis = { gridcolor: "rgba(128,128,128,0.35)", zerolinecolor: "rgba(128,128,128,0.6)", color: ink };
-  const layout = { ...figure.layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { ...figure.layout.font, color: ink } };
+/** The chart on the ground of the page around it, light or dark; the ink of its words is chart.css's. */
+function dressed(figure) {
+  const axis = { gridcolor: "rgba(128,128,128,0.35)", zerolinecolor: "rgba(128,128,128,0.6)" };
+  const layout = { ...figure.layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" };
   for (const name of Object.keys(layout)) {
     if (/^[xy]axis\d*$/.test(name)) layout[name] = { ...layout[name], ...axis };
   }
@@ -41,7 +39,6 @@ async function render({ model, el }) {
   area.className = "attnlib-chart";
   el.style.width = "100%";
   area.style.width = "min(900px, 100%)";
-  area.style.color = "var(--jp-ui-font-color1, inherit)";
   const words = document.createElement("p");
   words.setAttribute("role", "status");
   words.textContent = "preparing the chart";
@@ -74,15 +71,14 @@ async function render({ model, el }) {
     area.setAttribute("role", "group"); // not "img": plotly's own buttons stand inside
     buttons(model.get("bars"));
     if (!plotly || !figure.data) return;
-    plotly.react(area, figure.data, dressed(figure, el), model.get("config"));
+    plotly.react(area, figure.data, dressed(figure), model.get("config"));
     area.dataset.tick = Number(area.dataset.tick ?? 0) + 1;
   };
   const onFigure = () => draw();
   model.on("change:figure", onFigure);
-  // the ink is the page's: it is drawn again when the page turns light or dark, once its style is there
-  const onTheme = () => setTimeout(() => { if (area.isConnected) draw(); }, 300);
-  const theme = new MutationObserver(onTheme);
-  theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-vscode-theme-kind"] });
+  // what was drawn while it could not be seen has no width yet
+  const room = new ResizeObserver(() => { if (area.clientWidth && area.data) plotly?.Plots.resize(area); });
+  room.observe(area);
   draw();
   try {
     plotly = await plotlyFrom(model);
@@ -97,7 +93,7 @@ async function render({ model, el }) {
   }
   return () => {
     model.off("change:figure", onFigure);
-    theme.disconnect();
+    room.disconnect();
     plotly?.purge(area);
   };
 }
