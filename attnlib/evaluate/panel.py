@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["Trust", "TrustNumber"]
 
 _SCHEMA = "attnlib.trust/1"
+_UNITS = (
+    "Units: shares of the mass are fractions of 1 (0.25 is a quarter); rank correlations go from -1 to 1; a "
+    "score is in the unit of the model's answer; square brackets hold the 95 % interval over the scenes."
+)
 _VERDICTS = {
     "no merit alone": "a map that is the same everywhere would have the best value.",
     "look there": "a reason to look at the map, not a fault; what is good can look the same.",
@@ -150,10 +154,16 @@ class Trust:
         }
 
     def _rest(self) -> list[str]:
-        """Return what stands below the table: notes, what the verdicts mean, what was not done."""
+        """Return what stands below the table: units, notes, what the verdicts mean, what was not done."""
         verdicts = {number.verdict for number in self.numbers}
         words = [f'"{name}": {meaning}' for name, meaning in _VERDICTS.items() if name in verdicts]
-        return [*self.notes, *words, *(f"not done, {name}: {why}" for name, why in self.left_out.items())]
+        units = [_UNITS] if self.numbers else []
+        return [
+            *units,
+            *self.notes,
+            *words,
+            *(f"not done, {name}: {why}" for name, why in self.left_out.items()),
+        ]
 
     def _rows(self) -> list[tuple[str, ...]]:
         rows = []

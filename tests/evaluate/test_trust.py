@@ -138,6 +138,8 @@ def test_the_panel_is_text_table_and_json_with_the_same_numbers(full):
         assert f"{number.value:.2f}" in full.to_markdown()
         assert number.sentence in full.to_markdown()
         assert f"{number.baseline:.2f}" in number.sentence
+    assert "fractions of 1" in full.to_markdown()
+    assert "fractions of 1" in full.to_html()
 
 
 def test_lone_spikes_are_told_and_a_clean_map_gets_no_merit_for_having_none(case, full):
