@@ -139,7 +139,9 @@ def test_the_explorer_opens_and_its_controls_chart_and_viewer_move_together(lab,
     lab.page.wait_for_function(
         "() => document.querySelector('.av-caption')?.textContent.startsWith('layer 2')", timeout=20_000
     )
-    ink = "() => getComputedStyle(document.querySelector('.attnlib-chart .xtick text')).fill"
+    ink = """() => [...new Set([...document.querySelectorAll(".attnlib-chart :is([class$=tick], .infolayer) text")]
+      .map((one) => getComputedStyle(one).fill))].join()"""
+    assert "),rgb" not in lab.page.evaluate(ink)  # one ink for both charts
     before = lab.page.evaluate(ink)
     width = "() => document.querySelector('.attnlib-chart .main-svg').getBoundingClientRect().width"
     drawn = lab.page.evaluate(width)
@@ -149,6 +151,7 @@ def test_the_explorer_opens_and_its_controls_chart_and_viewer_move_together(lab,
     lab.page.get_by_role("button", name="Layers and heads").click()
     lab.page.wait_for_selector(".attnlib-chart[data-tick] .xtick text")
     lab.page.wait_for_function(f"(before) => ({ink})() !== before", arg=before, timeout=20_000)
+    assert "),rgb" not in lab.page.evaluate(ink)
     lab.page.wait_for_function(f"(drawn) => ({width})() === drawn", arg=drawn, timeout=20_000)
     lab.page.evaluate(change, "JupyterLab Light")
     lab.page.wait_for_function(f"(before) => ({ink})() === before", arg=before, timeout=20_000)
