@@ -64,9 +64,9 @@ class Budget:
         alike = sum(type(one) is type(last.frame.module) for one in self._model.modules())
         count = max(1, alike if self._num_layers is None else min(alike, self._num_layers))
         raise BudgetError(
-            f"the attention of {last.name} would need {_readable(used)} so far ({_readable(size)} for "
-            f"this call); max_memory allows {_readable(self.limit)}. The whole capture is expected to need "
-            f"about {_readable(max(used, size * count))} ({count} modules like this one): allow that, keep "
+            f"the attention of {last.name} would need {_megabytes(used)} so far ({_megabytes(size)} for "
+            f"this call); max_memory allows {_megabytes(self.limit)}. The whole capture is expected to need "
+            f"about {_megabytes(max(used, size * count))} ({count} modules like this one): allow that, keep "
             "fewer layers=, heads= or queries=, or use a smaller input"
         )
 
@@ -94,5 +94,5 @@ def tensors_of(source: Any) -> Iterator[Tensor]:
             yield from tensors_of(getattr(source, field.name))
 
 
-def _readable(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
