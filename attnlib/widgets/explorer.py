@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,11 +33,9 @@ from attnlib.widgets.telling import in_words, message, problem, sentences
 from attnlib.widgets.text_bench import TextBench
 from attnlib.widgets.viewing import Viewer
 from attnlib.widgets.whole_file import write_whole
-from attnlib.widgets.work import Cancelled, Step, Worker
+from attnlib.widgets.work import AfterRest, Cancelled, Step, Worker
 
 __all__ = ["Explorer"]
-
-_REST = 0.4
 
 
 class Explorer(widgets.VBox):
@@ -52,7 +49,7 @@ class Explorer(widgets.VBox):
         self.worker = Worker(self._progress, self._ended)
         bench.check = self.worker.check
         self.viewer: LiveViewer | None = None
-        self._pause: threading.Timer | None = None
+        self.write_soon = AfterRest(self._guard(self.write))
         self._map = 1
         self._settled, self._returning = True, False  # whether what is shown is what the state names
         self._back: Callable[[], None] | None = None
@@ -194,6 +191,13 @@ class Explorer(widgets.VBox):
         packed.state = {**packed.state, "a": shown, "b": shown, "regions": state.show_regions}
         return packed
 
+    def _as_shown(self, budget_mb: float | int) -> Viewer:
+        """Return the present view, with the look and both sides of the viewer."""
+        packed = self.packed(budget_mb=budget_mb)
+        if self.viewer is not None:
+            packed.state = {**packed.state, **self.viewer.state}
+        return packed
+
     def write(self) -> None:
         """Write the text and the table of regions for the map that is shown."""
         self.text.value, self.table.value = self._told()
@@ -204,14 +208,6 @@ class Explorer(widgets.VBox):
         except InputError as error:  # a view that no words are written for can still be looked at and saved
             return message(str(error)), message(str(error))
         return self.bench.told(relevance)
-
-    def write_soon(self) -> None:
-        """Write again when the hand has rested for a moment."""
-        if self._pause is not None:
-            self._pause.cancel()
-        self._pause = threading.Timer(_REST, self._guard(self.write))
-        self._pause.daemon = True
-        self._pause.start()
 
     def relevance(self) -> Relevance:
         """Return the map that is shown: the method's, or the selected layer and head.
@@ -249,9 +245,7 @@ class Explorer(widgets.VBox):
     def save_html(self, path: str | os.PathLike[str], *, budget_mb: float | int = 3.0) -> Path:
         """Write the present view as one page that needs no kernel and no network."""
         self._ready()
-        packed = self.packed(budget_mb=budget_mb)
-        if self.viewer is not None:
-            packed.state = {**packed.state, **self.viewer.state}
+        packed = self._as_shown(budget_mb)
         body = self.said.value + packed.to_html()
         if self.bench.findings is not None:
             body += self._told()[0]
@@ -392,6 +386,8 @@ class Explorer(widgets.VBox):
         if packed is None:
             return data, metadata
         # saved notebooks and exports have no kernel: they get what is packed already, which costs nothing
+        if self.state.kind == "picture" and self.state.query is not None and self._settled:
+            packed = self._as_shown(1.0)  # but for a patch, whose map would not be among it
         still = base64.b64encode(packed.poster).decode()
         return {**data, "text/html": self.said.value + packed.to_html(), "image/jpeg": still}, metadata
 

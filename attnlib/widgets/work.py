@@ -7,13 +7,35 @@ from collections.abc import Callable, Sequence
 
 from attnlib.errors import AttnlibError
 
-__all__ = ["Cancelled", "Step", "Worker"]
+__all__ = ["AfterRest", "Cancelled", "Step", "Worker"]
 
 Step = tuple[str, Callable[[], None]]
 
 
 class Cancelled(AttnlibError):
     """The work was cancelled; what was shown before stays."""
+
+
+class AfterRest:
+    """Does something when the hand has rested for a moment, however often it is asked for before.
+
+    Parameters
+    ----------
+    work : what is done, on a thread of its own.
+    rest : seconds.
+    """
+
+    def __init__(self, work: Callable[[], None], rest: float = 0.4) -> None:
+        self._work, self._rest = work, rest
+        self._pause: threading.Timer | None = None
+
+    def __call__(self) -> None:
+        """Ask for it."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._pause = threading.Timer(self._rest, self._work)
+        self._pause.daemon = True
+        self._pause.start()
 
 
 class Worker:

@@ -192,3 +192,18 @@ def test_a_layer_that_does_not_exist_is_answered_in_place(opened):
     opened.state.layer = 99
     assert "layer 99 does not exist" in opened.problem.value
     assert opened.state.layer == opened.viewer.state["a"]["layer"] == 1
+
+
+@pytest.mark.browser
+def test_a_saved_notebook_without_a_kernel_shows_the_patch_that_was_asked_for(opened, new_page):
+    opened.viewer.choose(query=[1, 2], layer=2, map=0)
+    page = new_page()
+    page.set_content(opened._repr_mimebundle_()[0]["text/html"])
+    page.wait_for_selector(".attnlib-viewer[data-tick]")
+    page.wait_for_function("() => !document.querySelector('.av-message:not([hidden])')")
+    assert (
+        page.locator(".av-caption")
+        .first.inner_text()
+        .startswith("layer 2, mean over heads, where patch (1, 2)")
+    )
+    assert page.errors == []
