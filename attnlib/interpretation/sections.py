@@ -121,7 +121,10 @@ def in_short(claims: Sequence[Claim], leaves: Sequence[Measured], numbers: MapNu
             )
     if not lines:
         most = times(float(numbers.lift.max()), cuts)
-        lines.append(f"No place is told: 0 parts can be told apart. The strongest patch gets {most} times.")
+        lines.append(
+            "No place is told: 0 parts of the picture can be told apart. The strongest patch gets "
+            f"{most} times the even share."
+        )
     if len(lines) > 1:
         lines[-1] += f" In brackets: multiple of the even share; share of all the {numbers.noun}."
     return Section("short", "In short", tuple(lines))

@@ -155,7 +155,7 @@ def write_index(made: Sequence[Made], folder: Path, *, title: str = "Attention r
         else:
             link = escape(page_address(one.report.name), quote=True)
             small = thumbnail(one.report)
-            image = f'<img src="{small}" alt="">' if small else ""
+            image = f'<img style="max-width:none" src="{small}" alt="">' if small else ""
             rows.append(
                 f'<tr><td><a href="{link}">{_shown(one.name)}</a></td>'
                 f"<td>{image}</td><td>{_summary(one.report)}</td></tr>"

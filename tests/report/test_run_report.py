@@ -278,7 +278,7 @@ def test_the_index_shows_the_first_picture_of_each_page_and_explains_brackets_on
     (tmp_path / "none.html").write_text('<img src="data:image/png;base64,AAAA">')
     (tmp_path / "none.json").write_text("{}")
     index = write_index([*made, Made("none.png", tmp_path / "none.html")], tmp_path).read_text()
-    small = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', index)
+    small = re.findall(r'<img style="max-width:none" src="data:image/jpeg;base64,([^"]+)"', index)
     images = [Image.open(io.BytesIO(base64.b64decode(one))) for one in small]
     assert [image.size for image in images] == [(280, 200)] * 2
     for image, colour in zip(images, colours.values(), strict=True):
