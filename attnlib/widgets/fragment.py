@@ -72,6 +72,7 @@ _PAGE = """<!doctype html>
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
+@media print {{ :root {{ color-scheme: light; }} }}
 body {{ font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; margin: 1.2rem auto;
   max-width: 76rem; padding: 0 1rem; background: light-dark(#fff, #14181d);
   color: light-dark(#1f2328, #e6edf3); }}

@@ -163,3 +163,14 @@ def test_the_letter_for_the_direction_waits_for_a_patch(scene, open_viewer):
     assert "where patch" in page.locator(".av-caption").first.inner_text()
     page.keyboard.press("d")
     assert "who looks at patch" in page.locator(".av-caption").first.inner_text()
+
+
+def test_paper_is_white_and_its_words_dark_also_from_a_dark_screen(scene, open_viewer):
+    from attnlib.widgets import viewer
+
+    page = open_viewer(viewer(scene["record"], scene["picture"]), color_scheme="dark")
+    colours = """() => [document.body, document.querySelector(".attnlib-viewer")].map((one) =>
+      [getComputedStyle(one).color, getComputedStyle(one).backgroundColor])"""
+    assert page.evaluate(colours)[1] == ["rgb(230, 237, 243)", "rgb(20, 24, 29)"]
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(colours) == [["rgb(31, 35, 40)", "rgb(255, 255, 255)"]] * 2
