@@ -254,6 +254,29 @@ class Origins:
             tokens = TokenSequence(name, 1, shape[0], modality="states")
             self.put(tensor, tokens.ids(shape[0], 1), tokens)
 
+    def positions_first(self, query: Tensor) -> None:
+        """Learn that a tensor is [position, item, channel]: its input may be numbered the other way."""
+        origin = self.get(query)
+        if origin is None or query.dim() != 3:
+            return
+        length, items, _ = query.shape
+        wrong = origin.sequence
+        if wrong.modality not in ("states", "") or wrong.up is not None:
+            return
+        if (wrong.batch, wrong.size) != (length, items):
+            return
+        rows = origin.rows(query.shape)
+        if rows is None or not torch.equal(rows, wrong.ids(length, items)):
+            return
+        for one in {id(one): one for _, one in self._known.values()}.values():  # several tensors share one
+            if one.sequence is wrong:
+                right = one.ids % items * length + one.ids // items
+                one.ids = torch.where(one.ids < 0, one.ids, right)
+        wrong.batch, wrong.size = items, length
+        self._coarser.clear()
+        self.batches.discard(length)
+        self.batches.add(items)
+
     def start(self, tensor: Tensor, root: str = "", *, batch_first: bool = True) -> Origin:
         """Give numbers to the rows of a tensor [batch, ..., channel] whose origin is not known."""
         shape: tuple[int, ...] = tuple(tensor.shape)

@@ -131,6 +131,8 @@ class Session(TorchFunctionMode):
                     self._follow(name, func, args, kwargs, output)
             return output
         if func is _MULTI_HEAD:
+            if not self.calls and isinstance(query := args[0] if args else kwargs.get("query"), Tensor):
+                self.origins.positions_first(query)
             with self:
                 return _multi_head_twin(*args, **kwargs)
         output = func(*args, **kwargs)
@@ -357,6 +359,9 @@ def _argument_names(module: nn.Module) -> list[str]:
 
 
 def _batch_first(module: nn.Module) -> bool:
+    """Tell which axis counts items, by torch's own modules; any other model may turn its inputs first."""
+    if not type(module).__module__.startswith("torch."):
+        return True
     for inner in module.modules():
         flag = getattr(inner, "batch_first", None)
         if isinstance(flag, bool):

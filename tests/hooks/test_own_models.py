@@ -220,3 +220,45 @@ def test_a_target_function_that_returns_the_whole_output_is_told_what_to_return(
 
     with pytest.raises(InputError, match=r"must return a tensor \[batch\].* got dict"):
         capture(Named().eval(), torch.randn(2, 5, 7), target=lambda output: output)
+
+
+@pytest.mark.parametrize("size", [(2, 5), (5, 2), (3, 3)])
+def test_items_are_found_also_where_a_model_turns_them_for_its_attention(size: tuple[int, int]) -> None:
+    class Turning(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before = nn.Linear(7, 12)
+            self.attention = nn.MultiheadAttention(12, 3)
+
+        def forward(self, states: Tensor) -> Tensor:
+            states = self.before(states)
+            turned = states.transpose(0, 1)
+            read = self.attention(turned, turned, turned, need_weights=False)[0]
+            return (states + read.transpose(0, 1))[:, 0]
+
+    torch.manual_seed(0)
+    model, states = Turning().eval(), torch.randn(*size, 7)
+    turned = model.before(states).transpose(0, 1)
+    _, expected = model.attention(turned, turned, turned, average_attn_weights=False)
+    record = capture(model, states, target=lambda output: output.sum(-1))
+    torch.testing.assert_close(record.layers[0].weights(), expected)
+    assert record.layout.num_tokens == size[1]
+    assert record.layout.readout == (0,)
+
+
+def test_items_are_found_where_a_class_token_is_put_before_the_turn() -> None:
+    class Classed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Parameter(torch.randn(1, 1, 12))
+            self.layers = nn.TransformerEncoder(
+                nn.TransformerEncoderLayer(12, 2, 17), 2, enable_nested_tensor=False
+            )
+
+        def forward(self, states: Tensor) -> Tensor:
+            whole = torch.cat([self.first.expand(len(states), -1, -1), states], 1)
+            return self.layers(whole.transpose(0, 1))[0]
+
+    record = capture(Classed().eval(), torch.randn(2, 5, 12), target=lambda output: output.sum(-1))
+    assert [layer.weights().shape for layer in record.layers] == [(2, 2, 6, 6)] * 2
+    assert record.layout.readout == (0,)
