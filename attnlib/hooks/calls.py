@@ -144,6 +144,11 @@ class Call:
             )
 
     @property
+    def first_axes(self) -> set[int]:
+        """Sizes of the first axes of what the model was called with: one of them is the batch."""
+        return {one.shape[0] for one in self.root.named.values() if one.dim() > 1}
+
+    @property
     def name(self) -> str:
         """Path of the module that made the call."""
         return self.frame.name

@@ -31,7 +31,7 @@ def count_chosen_queries(call: Call) -> None:
         if not chosen or not bool((placement.items == torch.arange(placement.windows)).all()):
             return
         call.placement = None
-    elif call.unplaced != REPEATED or batch not in _items(call):
+    elif call.unplaced != REPEATED or batch not in call.first_axes:
         return
     call.unplaced = None
     call.query_sequence = TokenSequence("", batch, count)
@@ -39,7 +39,3 @@ def count_chosen_queries(call: Call) -> None:
         call.key_sequence = call.query_sequence
     elif key is not None and key.size != num_keys:
         call.key_sequence = None
-
-
-def _items(call: Call) -> set[int]:
-    return {one.shape[0] for one in call.root.named.values() if one.dim() > 1}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
@@ -23,9 +23,10 @@ from attnlib.hooks.heads import (
 )
 from attnlib.hooks.inner import inner_apart
 from attnlib.hooks.joint import JointTokens, hidden_by_mask, joint_tokens
-from attnlib.hooks.kinds import kind_of, pool_sequences, readers_streams, roots_of
+from attnlib.hooks.kinds import kind_of, pool_sequences, readers_streams
 from attnlib.hooks.placement import Placement
 from attnlib.hooks.replaced import without_replaced
+from attnlib.hooks.stream_names import StreamNames
 from attnlib.hooks.whole_items import find_whole_items
 from attnlib.record import LayerAttention, ProjectedAttention
 from attnlib.record.placed import Piece, PlacedAttention
@@ -33,20 +34,13 @@ from attnlib.record.released import ReleasedAttention
 
 __all__ = ["Settler"]
 
-_STREAM_WORDS = (
-    ("vision", ("vision", "visual", "image", "pixel")),
-    ("text", ("text", "language")),
-    ("audio", ("audio", "speech")),
-)
-
 
 class Settler:
     """Name, sort and join calls; keeps count of the layers of each stream over several forward passes."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        config = getattr(model, "config", None)
-        self._two_sided = bool(getattr(config, "is_encoder_decoder", False))
+        self._names = StreamNames(model)
         self._counts: dict[str, int] = {}
         self._passed: set[tuple[str, str]] = set()
 
@@ -59,7 +53,7 @@ class Settler:
             self._counts = {}
         layers = []
         before: dict[str, Call] = {}
-        named = [self._stream(call, len(has_decoder) == 2) for call in merged]
+        named = [self._names.of(call, mixed=len(has_decoder) == 2) for call in merged]
         streams = inner_apart(merged, readers_streams(merged, named))
         for call, stream in zip(merged, streams, strict=True):
             index = self._counts.get(stream, 0)
@@ -113,69 +107,14 @@ class Settler:
         pooled = pool_sequences(firsts)
         counts = {} if step else dict(self._counts)
         named = []
-        streams = inner_apart(firsts, readers_streams(firsts, [self._stream(call, mixed) for call in firsts]))
+        streams = inner_apart(
+            firsts, readers_streams(firsts, [self._names.of(call, mixed=mixed) for call in firsts])
+        )
         for group, stream in zip(groups, streams, strict=True):
             index = counts.get(stream, 0)
             counts[stream] = index + 1
             named.append((group, stream, index, kind_of(group[0], pooled)))
         return named
-
-    def _stream(self, call: Call, mixed: bool) -> str:
-        parts = call.name.lower().split(".")
-        roots = roots_of(call.query_sequence)
-        if self._two_sided or mixed:
-            if any("decoder" in part for part in parts):
-                return "decoder"
-            if self._two_sided and not any("decoder" in part for part in parts):
-                named = _by_words(parts)
-                return named if named == "vision" and "pixel_values" not in roots else "encoder"
-        named = _by_words(parts) or self._by_own_word(call) or _by_modality(call)
-        no_pixels = not any(one.is_floating_point() for one in call.root.named.values())
-        return "encoder" if mixed and "encoder" in parts and (no_pixels or named == "tokens") else named
-
-    def _by_own_word(self, call: Call) -> str | None:
-        """Return what the nearest model around a call says it takes in, if that is one thing other than text.
-
-        Text is what a model says that says nothing, so it is no answer.
-        """
-        path = call.name
-        while True:
-            said = getattr(self._model.get_submodule(path), "input_modalities", None)
-            if said is not None:
-                words = {said} if isinstance(said, str) else {str(one) for one in said}
-                if words and words <= {"image", "video"}:
-                    return "vision"
-                return "audio" if words == {"audio"} else None
-            if not path:
-                return None
-            path = path.rpartition(".")[0]
-
-
-def _by_words(parts: Iterable[str]) -> str | None:
-    for part in parts:
-        for stream, words in _STREAM_WORDS:
-            if any(word in part for word in words):
-                return stream
-    return None
-
-
-def _by_modality(call: Call) -> str:
-    """Name a stream by what goes in: pixels, token ids, or an argument whose name says it."""
-    sequences = [one for one in (call.query_sequence, call.key_sequence) if one is not None]
-    known = [one for sequence in sequences for one in sequence.ancestors]
-    for one in known:
-        if one.modality == "mixed":
-            return "tokens"
-        if one.modality in ("pixels", "ids"):
-            return "vision" if one.modality == "pixels" else "text"
-    named = _by_words(one.root.lower() for one in known if one.root)
-    if named or any(one.modality == "states" for one in known):
-        return named or "tokens"
-    given = [*call.root.named.values()]
-    if given and not any(one.is_floating_point() for one in given):
-        return "text"
-    pictures = given and all(one.dim() >= 4 and one.is_floating_point() for one in given)
-    return "vision" if pictures or any(one.grid is not None for one in known) else "tokens"
 
 
 def _grouped(calls: Sequence[Call]) -> list[Sequence[Call]]:
@@ -376,7 +315,7 @@ def _unplaced(call: Call) -> str | None:
     if call.unplaced is not None or call.placement is not None:
         return call.unplaced
     given = [*call.root.named.values()]
-    items = {one.shape[0] for one in given if one.dim() > 1}
+    items = call.first_axes
     batch = call.source.shape[0]
     known = [] if call.key_sequence is None else call.key_sequence.ancestors
     if any(one.modality == "pixels" and one.patch_size == (1, 1) and one.batch == batch for one in known):

@@ -32,7 +32,7 @@ def _take_rows_for_tokens(call: Call) -> None:
     Each item must be one window, with tokens that no other window has: nothing overlaps then.
     """
     rows, sequence = _rows(call), call.query_sequence
-    if rows is None or sequence is None or rows.shape[0] not in {sequence.batch, *_batches(call)}:
+    if rows is None or sequence is None or rows.shape[0] not in {sequence.batch, *call.first_axes}:
         return
     apart = sum(len(one.unique()) for one in rows)
     if apart != len(rows.unique()) or bool((rows < 0).any()):
@@ -79,7 +79,3 @@ def _rows(call: Call) -> Tensor | None:
     if full is None or not bool((query == key).all()) or bool((full != full[:, :1]).any()):
         return None
     return full[:, 0].expand(batch, -1).to(torch.int64)
-
-
-def _batches(call: Call) -> set[int]:
-    return {one.shape[0] for one in call.root.named.values() if one.dim() > 1}
