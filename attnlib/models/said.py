@@ -119,7 +119,8 @@ def _read_saliency(output: Any, context: _Context) -> Said | None:
         low, mean, high = float(one.min()), float(one.mean()), float(one.max())
         if high <= _STANDS_OUT * mean:
             sentences.append(
-                f"No place stands out: predicted saliency is {low:.2f} to {high:.2f} everywhere."
+                f"No place stands out: predicted saliency is {low:.2f} to {high:.2f}, "
+                f"mean over the picture {mean:.2f}."
             )
             continue
         sentences.append(

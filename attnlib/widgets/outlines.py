@@ -24,12 +24,14 @@ def region_parts(
 ) -> list[dict[str, Any]]:
     """Describe each region: its name, its outline as fractions of the picture, its part of each patch.
 
+    Where the background is the only region, nothing was found in the picture: there is nothing to tell.
+
     Raises
     ------
     InputError
         If the regions belong to a picture of another size.
     """
-    if layout.grid is None or len(regions) == 0:
+    if layout.grid is None or all(region.kind == "background" for region in regions):
         return []
     if tuple(regions.size) != picture.size:
         raise InputError(

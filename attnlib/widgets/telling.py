@@ -43,7 +43,7 @@ def region_table(regions: Regions | None, relevance: Relevance | None) -> str:
     if regions is None:
         return message("no parts of the picture have been looked for yet")
     notes = sentences("How the parts were found", regions.notes)
-    if len(regions) == 0 or relevance is None:
+    if relevance is None or all(region.kind == "background" for region in regions):
         return message("no named part was found in this picture") + notes
     shares = regions.shares(relevance)
     rows = sorted(shares.items(), key=lambda entry: -float(entry[1]["lift"][0]))

@@ -184,3 +184,17 @@ def test_a_pattern_that_no_token_can_follow_is_not_a_number():
     table = head_patterns(AttentionRecord.from_weights([torch.full((1, 2, 3, 3), 1 / 3)]), ["a", "b", "c"])
     assert table["same word"].isna().all()
     assert table["separators"].isna().all()
+
+
+def test_where_nothing_was_found_the_background_alone_is_no_part(scene):
+    from attnlib import explain
+    from attnlib.regions import Region, Regions
+    from attnlib.widgets import viewer
+    from attnlib.widgets.telling import region_table
+
+    height, width = scene["picture"].size
+    rest = Region("the background", np.ones((height, width), dtype=bool), "background", "nothing was found")
+    alone = Regions((rest,), (height, width))
+    made = viewer(scene["record"], scene["picture"], regions=alone)
+    assert made.document["sources"][0]["regions"] == []
+    assert "no named part" in region_table(alone, explain(scene["record"], "rollout"))
