@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from attnlib.widgets.text_bench import PICTURE_SUFFIXES, SAMPLE_TEXTS, TextBench
 __all__ = ["explore"]
 
 _USUAL = "dinov2-small-saliency"
+_HEAVY = "transformers.modeling_utils"
 
 
 def explore(
@@ -94,8 +96,9 @@ def explore(
     if isinstance(model, str) and regions == "find" and _is_picture(picture):
         bench = Bench(state)
         bench.take(picture)
-        load_finders()  # first, for two threads that load libraries may see them half loaded
-        bench.look()  # beside the loading of the model, which keeps one core busy
+        if _HEAVY not in sys.modules:  # loading it keeps one core busy; later the first picture goes first
+            load_finders()  # first, for two threads that load libraries may see them half loaded
+            bench.look()
     record, loaded = (model, None) if isinstance(model, AttentionRecord) else (None, _loaded(model))
     if record is not None and picture is None and picture_parts(record):
         raise InputError(

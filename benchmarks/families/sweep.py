@@ -1,6 +1,6 @@
 """Capture every family of the installed transformers, built small with random weights; write the table.
 
-Run ``python benchmarks/families/sweep.py`` (up to an hour on two cores); ``--only NAME ...`` for some.
+Run ``python benchmarks/families/sweep.py`` (ten minutes with ``--jobs 2`` on two idle cores); ``--only NAME ...`` for some.
 """
 
 from __future__ import annotations
