@@ -1,6 +1,7 @@
 """Capture every family of the installed transformers, built small with random weights; write the table.
 
-Run ``python benchmarks/families/sweep.py`` (ten minutes with ``--jobs 2`` on two idle cores); ``--only NAME ...`` for some.
+Run ``python benchmarks/families/sweep.py`` (``--jobs 2`` with OMP_NUM_THREADS=1: ten minutes on two idle
+cores); ``--only NAME ...`` for some.
 """
 
 from __future__ import annotations
