@@ -147,8 +147,33 @@ def test_parts_are_looked_for_while_the_model_is_loaded(scene, slow_search, monk
     begun, go_on = slow_search
     real = opening.load_model
     monkeypatch.setattr(opening, "load_model", lambda name: begun.wait(120) and real(name))
+    monkeypatch.setattr(opening, "_HEAVY", "a library that is not loaded yet")
     opened = opening.explore("scenes-vit", scene["picture"])
     assert opened.bench.findings.regions is None
+    go_on.set()
+    assert opened.wait(60)
+    assert "a part" in opened.table.value
+
+
+def test_where_libraries_are_loaded_the_first_picture_comes_before_the_search(
+    scene, slow_search, monkeypatch
+):
+    import transformers.modeling_utils  # noqa: F401
+
+    from attnlib.widgets import explorer, opening
+
+    begun, go_on = slow_search
+    searching = []
+    real = explorer.Explorer.show
+
+    def show(self, **options):
+        searching.append(begun.is_set())
+        real(self, **options)
+
+    monkeypatch.setattr(explorer.Explorer, "show", show)
+    opened = opening.explore("scenes-vit", scene["picture"])
+    assert searching == [False]
+    assert begun.wait(120)
     go_on.set()
     assert opened.wait(60)
     assert "a part" in opened.table.value
